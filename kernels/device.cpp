@@ -1,0 +1,156 @@
+// The CPU's caching allocator, copies between devices, and names of devices.
+#include "kernels/device.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <new>
+
+#include <sys/mman.h>
+
+namespace cambium {
+
+Device parse_device(const std::string& text) {
+  if (text == "cpu") return {};
+  if (text == "cuda" || text.starts_with("cuda:"))
+    fail<DeviceError>("device: '", text, "': this build has no CUDA backend: use cpu");
+  fail<DeviceError>("device: expected cpu, cuda or cuda:N, found '", text, "'");
+}
+
+namespace kernels {
+namespace {
+
+// Sanitizers see every block on its own only when blocks are not reused.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kCaching = false;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+constexpr bool kCaching = false;
+#else
+constexpr bool kCaching = true;
+#endif
+#else
+constexpr bool kCaching = true;
+#endif
+
+constexpr std::size_t kAlignment = 64;
+constexpr std::size_t kLarge = std::size_t{1} << 18;      // blocks from here on are cached
+constexpr std::size_t kHugePage = std::size_t{1} << 21;
+
+std::size_t rounded(std::size_t bytes) {
+  // Large sizes are rounded to an eighth of their magnitude, so that a batch a little longer than the last finds its blocks again.
+  if (bytes < kLarge) return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  std::size_t step = kLarge / 8;
+  while (step * 16 <= bytes) step *= 2;
+  return (bytes + step - 1) / step * step;
+}
+
+struct Pool {
+  std::mutex mutex;
+  std::multimap<std::size_t, void*> free_blocks;
+  MemoryStatistics statistics;
+};
+
+Pool& pool() {
+  static Pool* instance = new Pool;  // never destroyed: tensors of static duration may outlive any order of destructors
+  return *instance;
+}
+
+void* system_allocate(std::size_t bytes) {
+  const std::size_t alignment = bytes >= kHugePage ? kHugePage : kAlignment;
+  void* block = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  if (block == nullptr) throw std::bad_alloc();
+  if (bytes >= kHugePage) madvise(block, bytes, MADV_HUGEPAGE);
+  return block;
+}
+
+}  // namespace
+
+void* allocate(Device device, std::size_t bytes) {
+  check<DeviceError>(device.type == DeviceType::cpu, "allocate: this build has no device ", device);
+  if (bytes == 0) return nullptr;
+  const std::size_t size = rounded(bytes);
+  if (size < bytes) throw std::bad_alloc();
+  Pool& p = pool();
+  void* block = nullptr;
+  {
+    std::lock_guard lock(p.mutex);
+    if (kCaching && size >= kLarge) {
+      auto found = p.free_blocks.lower_bound(size);
+      if (found != p.free_blocks.end() && found->first == size) {
+        block = found->second;
+        p.statistics.cached_bytes -= static_cast<std::int64_t>(size);
+        p.free_blocks.erase(found);
+      }
+    }
+    MemoryStatistics& s = p.statistics;
+    ++s.live_blocks;
+    ++s.total_allocations;
+    s.live_bytes += static_cast<std::int64_t>(size);
+    s.peak_bytes = std::max(s.peak_bytes, s.live_bytes);
+  }
+  if (block == nullptr) {
+    try {
+      block = system_allocate(kCaching ? size : bytes);
+    } catch (...) {
+      std::lock_guard lock(p.mutex);
+      --p.statistics.live_blocks;
+      p.statistics.live_bytes -= static_cast<std::int64_t>(size);
+      throw;
+    }
+  }
+  return block;
+}
+
+void deallocate(Device, void* pointer, std::size_t bytes) noexcept {
+  if (pointer == nullptr) return;
+  const std::size_t size = rounded(bytes);
+  Pool& p = pool();
+  {
+    std::lock_guard lock(p.mutex);
+    --p.statistics.live_blocks;
+    p.statistics.live_bytes -= static_cast<std::int64_t>(size);
+    if (kCaching && size >= kLarge) {
+      try {
+        p.free_blocks.emplace(size, pointer);
+        p.statistics.cached_bytes += static_cast<std::int64_t>(size);
+        return;
+      } catch (...) {  // no memory for the bookkeeping: give the block back instead
+      }
+    }
+  }
+  std::free(pointer);
+}
+
+void copy_bytes(Device to, void* destination, Device from, const void* source, std::size_t bytes) {
+  check<DeviceError>(to.type == DeviceType::cpu && from.type == DeviceType::cpu, "copy: this build has no copy from ", from, " to ", to);
+  if (bytes != 0) std::memcpy(destination, source, bytes);
+}
+
+void synchronize(Device) {}
+
+void release_cache(Device) {
+  Pool& p = pool();
+  std::lock_guard lock(p.mutex);
+  for (auto& [size, block] : p.free_blocks) std::free(block);
+  p.free_blocks.clear();
+  p.statistics.cached_bytes = 0;
+}
+
+MemoryStatistics memory_statistics(Device) {
+  Pool& p = pool();
+  std::lock_guard lock(p.mutex);
+  return p.statistics;
+}
+
+void reset_peak(Device) {
+  Pool& p = pool();
+  std::lock_guard lock(p.mutex);
+  p.statistics.peak_bytes = p.statistics.live_bytes;
+}
+
+}  // namespace kernels
+}  // namespace cambium
