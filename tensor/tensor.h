@@ -63,6 +63,7 @@ class Tensor {
 
  private:
   friend class Record;
+  friend class Engine;
   struct Body {
     std::shared_ptr<Storage> storage;
     Layout layout;
