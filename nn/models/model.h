@@ -1,0 +1,74 @@
+// What all pretrained models have in common: input, output, configuration, loading.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "nn/module.h"
+
+namespace cambium {
+
+class KvCache;  // nn/kv_cache.h
+
+/// Input of a model; undefined members are absent. B rows of T tokens.
+struct ModelInput {
+  Tensor input_ids;       ///< int64 (B, T), or
+  Tensor inputs_embeds;   ///< float (B, T, C)
+  Tensor attention_mask;  ///< bool or int64 (B, T): which tokens are real; absent: all
+  Tensor position_ids;    ///< int64 (B, T); absent: 0..T-1 (after what the cache holds)
+  Tensor labels;          ///< int64 (B, T), -100 where there is none; shifted by the model, as Hugging Face does
+  Tensor starts;          ///< int32 (S+1): sequences packed into one row (B = 1); positions start again at each
+  KvCache* cache = nullptr;
+  bool want_logits = true;         ///< false: with labels, the loss is made without whole logits
+  bool want_hidden_states = false;
+  bool last_logits_only = false;   ///< logits of the last position only: (B, 1, V)
+  std::optional<double> label_count;  ///< what the sum of losses is divided by; absent: the labelled targets of this input
+};
+
+struct ModelOutput {
+  Tensor loss;                        ///< f32 scalar, mean over labelled targets; undefined without labels
+  std::int64_t labelled = 0;          ///< how many targets that were
+  Tensor logits;                      ///< (B, T, V)
+  std::vector<Tensor> hidden_states;  ///< 0: embeddings, …, last: after the final norm
+};
+
+/// The common part of config.json or of a GGUF's metadata, in Hugging Face's terms. Families keep their own fields.
+struct ModelConfig {
+  std::string model_type;      ///< "llama", "gpt2", …
+  std::string name_or_path;
+  std::string json;            ///< config.json as read (GGUF: the equivalent), for saving merged models
+  std::int64_t vocab_size = 0, hidden_size = 0, num_hidden_layers = 0, num_attention_heads = 0, num_key_value_heads = 0, head_dim = 0,
+               intermediate_size = 0, max_position_embeddings = 0;
+  bool tie_word_embeddings = false;
+  std::optional<std::int64_t> bos_token_id, pad_token_id;
+  std::vector<std::int64_t> eos_token_ids;
+};
+
+class PretrainedModel : public Module {
+ public:
+  virtual const ModelConfig& config() const = 0;
+  virtual ModelOutput forward(const ModelInput& input, const ForwardContext& context = {}) const = 0;
+  /// The module that turns ids into embeddings and the one that gives logits (empty if there is none): dotted paths below this model.
+  virtual std::string input_embedding_path() const = 0;
+  virtual std::string output_embedding_path() const = 0;
+  virtual std::unique_ptr<KvCache> make_cache(std::int64_t batch, std::int64_t capacity) const = 0;
+};
+
+struct LoadOptions {
+  std::optional<DType> dtype;  ///< absent: as stored (block formats of GGUF: f32)
+  Device device;
+};
+
+/// Loads causal language models: a Hugging Face folder (config.json with model.safetensors, or shards with an index) or a .gguf file.
+struct AutoModelForCausalLM {
+  static std::shared_ptr<PretrainedModel> from_pretrained(const std::string& path, const LoadOptions& options = {});
+  /// A model of this configuration with seeded random weights, for training from scratch.
+  static std::shared_ptr<PretrainedModel> from_config(const std::string& config_json, RandomKey key, const LoadOptions& options = {});
+};
+
+/// Writes config.json and model.safetensors (shards with an index above `max_shard_bytes`) as Hugging Face does.
+void save_pretrained(const PretrainedModel& model, const std::string& folder, std::int64_t max_shard_bytes = 5'000'000'000);
+
+}  // namespace cambium
