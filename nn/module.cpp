@@ -32,10 +32,15 @@ std::string listed(const std::vector<std::string>& names) {
 
 }  // namespace
 
-Param::Param(Module& owner, std::string name) : name_(std::move(name)) {
+Param::Param(Module& owner, std::string name) : owner_(owner), name_(std::move(name)) {
   check_name(owner, name_);
   owner.parameters_.push_back(this);
 }
+
+// Members go before the base part of their owner, so the owner's lists still stand here.
+Param::~Param() { std::erase(owner_.parameters_, this); }
+
+ChildSlot::~ChildSlot() { std::erase(owner_.children_, this); }
 
 Buffer::Buffer(Module& owner, std::string name, bool persistent) : name_(std::move(name)), persistent_(persistent) {
   check_name(owner, name_);
@@ -219,6 +224,17 @@ Tensor Layer::forward_loss(const Tensor& hidden, const Tensor& targets, std::opt
   options.reduction = count ? LossReduction::sum : LossReduction::mean;
   Tensor loss = cross_entropy(forward(hidden, context), targets, options);
   return count ? div(loss, *count) : loss;
+}
+
+Tensor LinearLike::forward_with_lora(const Tensor& x, std::span<const LoraTerm> terms, const ForwardContext& context) const {
+  const Tensor base = forward(x, context);
+  Tensor y = base;
+  for (const LoraTerm& term : terms) {
+    Tensor in = to_dtype(x, term.a.dtype());
+    if (term.dropout_p > 0) in = dropout(in, term.dropout_p, RandomKey{term.seed, term.offset});
+    y = add(to_dtype(y, term.a.dtype()), mul(linear(linear(in, term.a), term.b), term.scaling));
+  }
+  return to_dtype(y, base.dtype());
 }
 
 }  // namespace cambium

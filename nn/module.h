@@ -33,6 +33,7 @@ using NamedTensor = std::pair<std::string, Tensor>;
 class Param {
  public:
   Param(Module& owner, std::string name);
+  ~Param();
   Param(const Param&) = delete;
   Param& operator=(const Param&) = delete;
 
@@ -46,6 +47,7 @@ class Param {
   const std::string& name() const { return name_; }
 
  private:
+  Module& owner_;
   std::string name_;
   std::shared_ptr<ParameterSlot> slot_ = std::make_shared<ParameterSlot>();
 };
@@ -73,7 +75,7 @@ class Buffer {
 class ChildSlot {
  public:
   ChildSlot(Module& owner, std::string name);
-  virtual ~ChildSlot() = default;
+  virtual ~ChildSlot();
   ChildSlot(const ChildSlot&) = delete;
   ChildSlot& operator=(const ChildSlot&) = delete;
 
@@ -101,6 +103,8 @@ class Module {
 
   /// "Linear", "Conv1D", "LlamaAttention": the name that messages and `inspect` show.
   virtual std::string_view type_name() const = 0;
+  /// A module of the same kind with its own copies of all tensors. StateError for kinds that do not support it.
+  virtual std::shared_ptr<Module> copy() const { fail<StateError>("copy: a ", type_name(), " cannot be copied"); }
 
   const std::vector<Param*>& own_parameters() const { return parameters_; }
   const std::vector<Buffer*>& own_buffers() const { return buffers_; }
@@ -202,6 +206,8 @@ class LinearLike : public Layer {
   virtual bool weight_is_transposed() const = 0;
   virtual Param& weight() = 0;
   virtual Param& bias() = 0;  ///< may hold no tensor
+  /// forward(x) + sum of the terms' scaling B A dropout(x). A plain layer does it in one op; the default adds to whatever forward() gives.
+  virtual Tensor forward_with_lora(const Tensor& x, std::span<const LoraTerm> terms, const ForwardContext& context) const;
   const Param& weight() const { return const_cast<LinearLike*>(this)->weight(); }
   const Param& bias() const { return const_cast<LinearLike*>(this)->bias(); }
 };
