@@ -1,0 +1,16 @@
+// The table of one instruction set.
+#include "kernels/cpu/isa/table.h"
+
+#include "kernels/cpu/isa/simd.h"
+
+namespace cambium::kernels::cpu::CAMBIUM_ISA {
+
+extern const ElementwiseTable elementwise_table;
+
+constinit const IsaTable isa_table = {
+    .isa = Isa::CAMBIUM_ISA,
+    .float_lanes = kLanes,
+    .elementwise = &elementwise_table,
+};
+
+}  // namespace cambium::kernels::cpu::CAMBIUM_ISA
