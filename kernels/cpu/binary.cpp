@@ -1,0 +1,177 @@
+// Binary pointwise functions, comparisons and where, for every element type and any strides.
+#include <cmath>
+
+#include "kernels/cpu/convert.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/pointwise.h"
+#include "kernels/cpu/rows.h"
+
+namespace cambium::kernels::cpu {
+namespace {
+
+template <class T, class F>
+void map(T* out, const T* a, const T* b, std::int64_t n, F&& f) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = f(a[i], b[i]);
+}
+
+// The sign of a remainder is the divisor's, as in Python.
+template <class T>
+T float_remainder(T a, T b) {
+  const T r = std::fmod(a, b);
+  return r != T(0) && (r < T(0)) != (b < T(0)) ? r + b : r;
+}
+
+template <class T>
+BinaryRow<T> float_row(BinaryFunction function) {
+  using N = std::int64_t;
+  switch (function) {
+    case BinaryFunction::add: return [](T* o, const T* a, const T* b, N n) { map(o, a, b, n, [](T x, T y) { return x + y; }); };
+    case BinaryFunction::sub: return [](T* o, const T* a, const T* b, N n) { map(o, a, b, n, [](T x, T y) { return x - y; }); };
+    case BinaryFunction::mul: return [](T* o, const T* a, const T* b, N n) { map(o, a, b, n, [](T x, T y) { return x * y; }); };
+    case BinaryFunction::div: return [](T* o, const T* a, const T* b, N n) { map(o, a, b, n, [](T x, T y) { return x / y; }); };
+    case BinaryFunction::pow: return [](T* o, const T* a, const T* b, N n) { map(o, a, b, n, [](T x, T y) { return std::pow(x, y); }); };
+    case BinaryFunction::maximum:  // NaN in either operand stays
+      return [](T* o, const T* a, const T* b, N n) { map(o, a, b, n, [](T x, T y) { return x > y || x != x ? x : y; }); };
+    case BinaryFunction::minimum:
+      return [](T* o, const T* a, const T* b, N n) { map(o, a, b, n, [](T x, T y) { return x < y || x != x ? x : y; }); };
+    case BinaryFunction::atan2: return [](T* o, const T* a, const T* b, N n) { map(o, a, b, n, [](T x, T y) { return std::atan2(x, y); }); };
+    case BinaryFunction::remainder:
+      return [](T* o, const T* a, const T* b, N n) { map(o, a, b, n, [](T x, T y) { return float_remainder(x, y); }); };
+  }
+  fail<DTypeError>("binary: no such function");
+}
+
+using Integer = std::int64_t;
+
+std::uint64_t bits(Integer value) { return static_cast<std::uint64_t>(value); }
+Integer wrapped(std::uint64_t value) { return static_cast<Integer>(value); }
+
+// Quotients round down, so that a = quotient * b + remainder with the remainder's sign that of b.
+Integer integer_quotient(Integer a, Integer b) {
+  check<Error>(b != 0, "div: integer division by zero");
+  if (b == -1) return wrapped(0 - bits(a));
+  const Integer q = a / b;
+  return a % b != 0 && (a < 0) != (b < 0) ? q - 1 : q;
+}
+Integer integer_remainder(Integer a, Integer b) {
+  check<Error>(b != 0, "remainder: integer division by zero");
+  if (b == -1) return 0;
+  const Integer r = a % b;
+  return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+}
+Integer integer_power(Integer base, Integer exponent) {
+  check<Error>(exponent >= 0, "pow: integer tensors take no negative exponent, found ", exponent, ": convert to a floating type first");
+  std::uint64_t result = 1, square = bits(base);
+  for (; exponent > 0; exponent >>= 1, square *= square)
+    if (exponent & 1) result *= square;
+  return wrapped(result);
+}
+
+BinaryRow<Integer> integer_row(BinaryFunction function) {
+  using I = Integer;
+  switch (function) {
+    case BinaryFunction::add: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, [](I x, I y) { return wrapped(bits(x) + bits(y)); }); };
+    case BinaryFunction::sub: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, [](I x, I y) { return wrapped(bits(x) - bits(y)); }); };
+    case BinaryFunction::mul: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, [](I x, I y) { return wrapped(bits(x) * bits(y)); }); };
+    case BinaryFunction::div: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, integer_quotient); };
+    case BinaryFunction::pow: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, integer_power); };
+    case BinaryFunction::maximum: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, [](I x, I y) { return x > y ? x : y; }); };
+    case BinaryFunction::minimum: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, [](I x, I y) { return x < y ? x : y; }); };
+    case BinaryFunction::remainder: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, integer_remainder); };
+    case BinaryFunction::atan2: break;
+  }
+  fail<DTypeError>("atan2: expected a floating type, found an integer tensor: convert it first");
+}
+
+template <class T>
+BinaryRow<T> binary_row(BinaryFunction function) {
+  if constexpr (std::is_same_v<T, Integer>) return integer_row(function);
+  else return float_row<T>(function);
+}
+
+template <class T> using CompareRow = void (*)(bool* out, const T* a, const T* b, std::int64_t n);
+
+template <class T, class F>
+void compare_map(bool* out, const T* a, const T* b, std::int64_t n, F&& f) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = f(a[i], b[i]);
+}
+
+template <class T>
+CompareRow<T> compare_row(Comparison comparison) {
+  using N = std::int64_t;
+  switch (comparison) {
+    case Comparison::equal: return [](bool* o, const T* a, const T* b, N n) { compare_map(o, a, b, n, [](T x, T y) { return x == y; }); };
+    case Comparison::not_equal: return [](bool* o, const T* a, const T* b, N n) { compare_map(o, a, b, n, [](T x, T y) { return x != y; }); };
+    case Comparison::less: return [](bool* o, const T* a, const T* b, N n) { compare_map(o, a, b, n, [](T x, T y) { return x < y; }); };
+    case Comparison::less_equal: return [](bool* o, const T* a, const T* b, N n) { compare_map(o, a, b, n, [](T x, T y) { return x <= y; }); };
+    case Comparison::greater: return [](bool* o, const T* a, const T* b, N n) { compare_map(o, a, b, n, [](T x, T y) { return x > y; }); };
+    case Comparison::greater_equal: return [](bool* o, const T* a, const T* b, N n) { compare_map(o, a, b, n, [](T x, T y) { return x >= y; }); };
+    case Comparison::logical_and: return [](bool* o, const T* a, const T* b, N n) { compare_map(o, a, b, n, [](T x, T y) { return x != 0 && y != 0; }); };
+    case Comparison::logical_or: return [](bool* o, const T* a, const T* b, N n) { compare_map(o, a, b, n, [](T x, T y) { return x != 0 || y != 0; }); };
+    case Comparison::logical_xor: return [](bool* o, const T* a, const T* b, N n) { compare_map(o, a, b, n, [](T x, T y) { return (x != 0) != (y != 0); }); };
+  }
+  fail<DTypeError>("compare: no such comparison");
+}
+
+// Brings pieces of both inputs into contiguous values of T and hands them to `row(result, a, b, n)`, which writes values of R.
+template <class T, class R, class Row>
+void run(Strided out, Strided a, Strided b, Row row) {
+  const ConvertRow load_a = convert_row(dtype_of<T>, a.dtype), load_b = convert_row(dtype_of<T>, b.dtype),
+                   store = convert_row(out.dtype, dtype_of<R>);
+  for_each_row<3>({out, a, b}, [&](const auto& pointers, const auto& strides, std::int64_t count) {
+    T a_buffer[kRowBlock], b_buffer[kRowBlock];
+    R out_buffer[kRowBlock];
+    const bool direct_out = out.dtype == dtype_of<R> && strides[0] == 1, direct_a = a.dtype == dtype_of<T> && strides[1] == 1,
+               direct_b = b.dtype == dtype_of<T> && strides[2] == 1;
+    for (std::int64_t begin = 0; begin < count; begin += kRowBlock) {
+      const std::int64_t n = std::min(kRowBlock, count - begin);
+      std::byte* o = pointers[0] + begin * strides[0] * item_size(out.dtype);
+      const std::byte* a_in = pointers[1] + begin * strides[1] * item_size(a.dtype);
+      const std::byte* b_in = pointers[2] + begin * strides[2] * item_size(b.dtype);
+      if (!direct_a && (begin == 0 || strides[1] != 0)) load_a(a_buffer, 1, a_in, strides[1], strides[1] != 0 ? n : std::min(kRowBlock, count));
+      if (!direct_b && (begin == 0 || strides[2] != 0)) load_b(b_buffer, 1, b_in, strides[2], strides[2] != 0 ? n : std::min(kRowBlock, count));
+      row(direct_out ? reinterpret_cast<R*>(o) : out_buffer, direct_a ? reinterpret_cast<const T*>(a_in) : a_buffer,
+          direct_b ? reinterpret_cast<const T*>(b_in) : b_buffer, n);
+      if (!direct_out) store(o, strides[0], out_buffer, 1, n);
+    }
+  });
+}
+
+}  // namespace
+
+void binary(Context&, BinaryFunction function, Strided out, Strided a, Strided b) {
+  visit_compute(a.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    run<T, T>(out, a, b, binary_row<T>(function));
+  });
+}
+
+void compare(Context&, Comparison comparison, Strided out, Strided a, Strided b) {
+  visit_compute(a.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    run<T, bool>(out, a, b, compare_row<T>(comparison));
+  });
+}
+
+void where(Context&, Strided out, Strided condition, Strided a, Strided b) {
+  const auto select = [&]<class T>(TypeTag<T>) {
+    for_each_row<4>({out, condition, a, b}, [&](const auto& p, const auto& s, std::int64_t count) {
+      T* o = reinterpret_cast<T*>(p[0]);
+      const bool* c = reinterpret_cast<const bool*>(p[1]);
+      const T *x = reinterpret_cast<const T*>(p[2]), *y = reinterpret_cast<const T*>(p[3]);
+      if (s[0] == 1 && s[1] == 1 && s[2] == 1 && s[3] == 1) {
+        for (std::int64_t i = 0; i < count; ++i) o[i] = c[i] ? x[i] : y[i];
+      } else {
+        for (std::int64_t i = 0; i < count; ++i) o[i * s[0]] = c[i * s[1]] ? x[i * s[2]] : y[i * s[3]];
+      }
+    });
+  };
+  switch (item_size(out.dtype)) {
+    case 8: return select(TypeTag<std::uint64_t>{});
+    case 4: return select(TypeTag<std::uint32_t>{});
+    case 2: return select(TypeTag<std::uint16_t>{});
+    default: return select(TypeTag<std::uint8_t>{});
+  }
+}
+
+}  // namespace cambium::kernels::cpu

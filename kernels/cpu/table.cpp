@@ -1,0 +1,67 @@
+// The table of the CPU's kernels and the choice of a device's table.
+#include "kernels/complete.h"
+#include "kernels/cpu/cpu.h"
+
+namespace cambium::kernels {
+namespace cpu {
+namespace {
+
+constexpr Kernels kTable{
+    .copy = &cpu::copy,
+    .fill = &cpu::fill,
+    .arange = &cpu::arange,
+    .unary = &cpu::unary,
+    .unary_backward = &cpu::unary_backward,
+    .binary = &cpu::binary,
+    .compare = &cpu::compare,
+    .where = &cpu::where,
+    .gated = &cpu::gated,
+    .gated_backward = &cpu::gated_backward,
+    .reduce = &cpu::reduce,
+    .arg_reduce = &cpu::arg_reduce,
+    .cumsum = &cpu::cumsum,
+    .sort = &cpu::sort,
+    .topk = &cpu::topk,
+    .gemm = &cpu::gemm,
+    .layer_norm_forward = &cpu::layer_norm_forward,
+    .layer_norm_backward = &cpu::layer_norm_backward,
+    .rms_norm_forward = &cpu::rms_norm_forward,
+    .rms_norm_backward = &cpu::rms_norm_backward,
+    .softmax_forward = &cpu::softmax_forward,
+    .softmax_backward = &cpu::softmax_backward,
+    .cross_entropy_forward = &cpu::cross_entropy_forward,
+    .cross_entropy_backward = &cpu::cross_entropy_backward,
+    .gather = &cpu::gather,
+    .scatter_add = &cpu::scatter_add,
+    .index_select = &cpu::index_select,
+    .index_add = &cpu::index_add,
+    .attention_forward = &cpu::attention_forward,
+    .attention_backward = &cpu::attention_backward,
+    .rotary = &cpu::rotary,
+    .random_uniform = &cpu::random_uniform,
+    .random_normal = &cpu::random_normal,
+    .dropout = &cpu::dropout,
+    .lstm_cell_forward = &cpu::lstm_cell_forward,
+    .lstm_cell_backward = &cpu::lstm_cell_backward,
+    .adamw = &cpu::adamw,
+    .sgd = &cpu::sgd,
+    .sum_of_squares = &cpu::sum_of_squares,
+    .scale_all = &cpu::scale_all,
+    .count_not_finite = &cpu::count_not_finite,
+    .qr = &cpu::qr,
+    .svd = &cpu::svd,
+};
+static_assert(is_complete(kTable), "a kernel of kernels.h is missing in the table of the CPU");
+
+}  // namespace
+
+const Kernels& table() { return kTable; }
+
+}  // namespace cpu
+
+const Kernels& kernels_for(Device device) {
+  check<DeviceError>(device.type == DeviceType::cpu, "kernels: this build has no kernels for device ", device);
+  return cpu::table();
+}
+
+}  // namespace cambium::kernels
