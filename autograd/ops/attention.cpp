@@ -1,0 +1,94 @@
+// attention: the fused form, which keeps the output and one log-sum-exp a query instead of probabilities.
+#include "autograd/ops/attention.h"
+
+#include <cmath>
+
+#include "autograd/ops/support.h"
+
+namespace cambium {
+
+using detail::Run;
+
+void detail::check_attention(std::string_view op, const Tensor& q, const Tensor& k, const Tensor& v, const AttentionMask& mask) {
+  check_float(op, "q", q);
+  check_alike(op, "q", q, "k", k);
+  check_alike(op, "q", q, "v", v);
+  check<ShapeError>(q.rank() == 4 && k.rank() == 4, op, ": q and k must be (batch, time, heads, head size), found ", q.shape(), " and ", k.shape());
+  const std::int64_t batch = q.shape()[0], queries = q.shape()[1], heads = q.shape()[2], keys = k.shape()[1], groups = k.shape()[2];
+  check<ShapeError>(k.shape() == v.shape(), op, ": k and v must have one shape, found ", k.shape(), " and ", v.shape());
+  check<ShapeError>(k.shape()[0] == batch && k.shape()[3] == q.shape()[3], op, ": batch and head size of q ", q.shape(), " and k ", k.shape(), " differ");
+  check<ShapeError>(groups > 0 && heads % groups == 0, op, ": ", heads, " query heads are no multiple of ", groups, " key heads");
+  check<ConfigError>(mask.window >= 0, op, ": window must not be negative, found ", mask.window);
+  if (mask.key_mask.defined()) {
+    check<DTypeError>(mask.key_mask.dtype() == DType::boolean, op, ": key_mask must be bool, found ", mask.key_mask.dtype());
+    check<ShapeError>(mask.key_mask.shape() == Shape{batch, keys}, op, ": key_mask must have shape [", batch, ", ", keys, "], found ", mask.key_mask.shape());
+  }
+  if (mask.bias.defined()) {
+    check_alike(op, "q", q, "bias", mask.bias);
+    const Shape scores{batch, heads, queries, keys};
+    check<ShapeError>(mask.bias.rank() <= 4 && broadcast_shapes(mask.bias.shape(), scores, op) == scores, op, ": bias ", mask.bias.shape(),
+                      " does not broadcast to ", scores);
+  }
+  if (mask.starts.defined()) {
+    check<DTypeError>(mask.starts.dtype() == DType::i32, op, ": starts must be int32, found ", mask.starts.dtype());
+    check<ShapeError>(mask.starts.rank() == 1 && mask.starts.count() >= 1, op, ": starts must be a vector, found shape ", mask.starts.shape());
+    check<ShapeError>(batch == 1 && queries == keys, op, ": packed sequences need a batch of one with as many keys as queries, found q ", q.shape(), ", k ", k.shape());
+    const std::vector<std::int64_t> starts = mask.starts.to_vector<std::int64_t>();
+    bool ascending = starts.front() == 0 && starts.back() == queries;
+    for (std::size_t i = 1; i < starts.size(); ++i) ascending = ascending && starts[i - 1] <= starts[i];
+    check<ShapeError>(ascending, op, ": starts must ascend from 0 to ", queries, ", found ", starts);
+  }
+}
+
+double detail::attention_scale(const Tensor& q, const AttentionMask& mask) { return mask.scale ? *mask.scale : 1.0 / std::sqrt(static_cast<double>(q.shape()[3])); }
+
+namespace {
+
+// The kernels want the entries of one head next to each other.
+Tensor head_dense(const Tensor& x) { return x.shape()[3] == 1 || x.layout().strides[3] == 1 ? x : detail::dense(x); }
+
+struct KeptMask {
+  Saved key_mask, bias, starts;
+  kernels::AttentionOptions options;
+  kernels::AttentionOptions fill() const {
+    kernels::AttentionOptions filled = options;
+    filled.key_mask = detail::optional_view(key_mask.get());
+    filled.bias = detail::optional_view(bias.get());
+    filled.starts = detail::optional_view(starts.get());
+    return filled;
+  }
+};
+
+}  // namespace
+
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionMask& mask) {
+  if (needs_grad(mask.bias)) return attention_composed(q, k, v, mask);
+  detail::check_attention("attention", q, k, v, mask);
+  const std::int64_t batch = q.shape()[0], queries = q.shape()[1], heads = q.shape()[2], keys = k.shape()[1];
+  KeptMask kept;
+  kept.options.scale = detail::attention_scale(q, mask);
+  kept.options.causal = mask.causal;
+  kept.options.window = mask.window;
+  kept.key_mask = saved(mask.key_mask.defined() ? detail::dense(mask.key_mask) : Tensor());
+  kept.bias = saved(mask.bias.defined() ? detail::alias(mask.bias, mask.bias.layout().broadcast_to({batch, heads, queries, keys})) : Tensor());
+  kept.starts = saved(mask.starts.defined() ? detail::dense(mask.starts) : Tensor());
+
+  Tensor out = empty(q.shape(), q.dtype(), q.device());
+  Tensor lse = empty({batch, heads, queries}, detail::accumulator(q.dtype()), q.device());
+  const Tensor query = head_dense(q), key = head_dense(k), value = head_dense(v);
+  Run run(q);
+  run->attention_forward(run.context, out.view(), lse.view(), query.view(), key.view(), value.view(), kept.fill());
+  return record("attention", out)
+      .wrt({q, k, v}, [q = saved(q), k = saved(k), v = saved(v), lse = saved(lse), kept](const Tensor& g, const Tensor& result, Needed) {
+        const Tensor &from_q = q.get(), &from_k = k.get(), &from_v = v.get();
+        const Tensor backward_query = head_dense(from_q), backward_key = head_dense(from_k), backward_value = head_dense(from_v), upstream = head_dense(g);
+        Tensor dq = empty(from_q.shape(), from_q.dtype(), from_q.device()), dk = empty(from_k.shape(), from_k.dtype(), from_k.device()), dv = empty_like(dk);
+        Run backward_run(from_q);
+        backward_run->attention_backward(backward_run.context, dq.view(), dk.view(), dv.view(), upstream.view(), result.view(), lse.get().view(), backward_query.view(),
+                                         backward_key.view(), backward_value.view(), kept.fill());
+        const std::vector<Tensor> from{g, from_q, from_k, from_v};
+        return std::vector<Tensor>{detail::once("attention", dq, from), detail::once("attention", dk, from), detail::once("attention", dv, from)};
+      });
+}
+
+}  // namespace cambium

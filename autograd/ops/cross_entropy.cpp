@@ -1,0 +1,82 @@
+// cross_entropy: one fused pass over each row of logits; and the check of targets that the losses share.
+#include "autograd/ops.h"
+#include "autograd/ops/support.h"
+#include "autograd/ops/targets.h"
+
+namespace cambium {
+
+using detail::dense;
+using detail::reshaped;
+using detail::Run;
+
+detail::Targets detail::check_targets(std::string_view op, const Tensor& targets, const Shape& expected, std::int64_t classes, std::int64_t ignore_index) {
+  check<StateError>(targets.defined(), op, ": the targets are undefined");
+  check<DTypeError>(targets.dtype() == DType::i64 || targets.dtype() == DType::i32, op, ": targets must be int64 or int32 class numbers, found ", targets.dtype());
+  check<ShapeError>(targets.shape() == expected, op, ": targets must have shape ", expected, ", found ", targets.shape());
+  Targets out;
+  const std::vector<std::int64_t> values = targets.to_vector<std::int64_t>();
+  out.labelled.reserve(values.size());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (values[i] == ignore_index) continue;
+    check<Error>(values[i] >= 0 && values[i] < classes, op, ": target ", values[i], " at position ", i, " is neither a class below ", classes, " nor ignore_index ",
+                 ignore_index);
+    out.labelled.push_back(static_cast<std::int64_t>(i));
+  }
+  out.ids = reshaped(dense_as(targets, DType::i64), {targets.count()});
+  return out;
+}
+
+Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const CrossEntropyOptions& options) {
+  detail::check_float("cross_entropy", "the logits", logits);
+  check<ShapeError>(logits.rank() >= 1 && logits.shape()[-1] > 0, "cross_entropy: the last dimension of the logits must not be empty, found shape ", logits.shape());
+  check<ConfigError>(options.label_smoothing >= 0.0 && options.label_smoothing <= 1.0, "cross_entropy: label_smoothing must be from 0 to 1, found ",
+                     options.label_smoothing);
+  const std::int64_t classes = logits.shape()[-1];
+  detail::check_vector("cross_entropy", "the class weights", options.weight, classes, logits);
+  const Shape row_shape(std::span(logits.shape().begin(), static_cast<std::size_t>(logits.rank() - 1)));
+  const detail::Targets checked = detail::check_targets("cross_entropy", targets, row_shape, classes, options.ignore_index);
+  const Shape matrix{targets.count(), classes};
+  const DType sums = detail::accumulator(logits.dtype());
+
+  // What the mean divides by: as in torch, 0 / 0 when no row counts, which is NaN and not a loss of zero.
+  double divisor = 1.0;
+  const Tensor weight = options.weight.defined() ? dense(options.weight) : Tensor();
+  if (options.reduction == LossReduction::mean) {
+    divisor = static_cast<double>(checked.labelled.size());
+    if (weight.defined()) {
+      const std::vector<double> weights = weight.to_vector<double>();
+      const std::vector<std::int64_t> ids = checked.ids.to_vector<std::int64_t>();
+      divisor = 0.0;
+      for (std::int64_t row : checked.labelled) divisor += weights[static_cast<std::size_t>(ids[static_cast<std::size_t>(row)])];
+    }
+  }
+
+  Run run(logits);
+  Tensor losses = empty({matrix[0]}, sums, logits.device()), lse = empty_like(losses);
+  run->cross_entropy_forward(run.context, losses.view(), lse.view(), reshaped(dense(logits), matrix).view(), checked.ids.view(), detail::optional_view(weight),
+                             options.ignore_index, options.label_smoothing);
+  const bool reduced = options.reduction != LossReduction::none;
+  Tensor out;
+  if (reduced) {
+    out = empty({}, sums, logits.device());
+    run->reduce(run.context, kernels::Reduction::sum, reshaped(out, {1}).view(), losses.view());
+    if (options.reduction == LossReduction::mean) run->unary(run.context, UnaryFunction::mul_scalar, out.view(), out.view(), 1.0 / divisor, 0.0);
+  } else {
+    out = reshaped(losses, row_shape);
+  }
+  return record("cross_entropy", out)
+      .wrt(logits, [logits = saved(logits), lse = saved(lse), ids = saved(checked.ids), weight = saved(weight), ignore = options.ignore_index,
+                    smoothing = options.label_smoothing, divisor, reduced, matrix](const Tensor& g) {
+        const Tensor& x = logits.get();
+        Run backward_run(x);
+        Tensor row_gradients = empty({matrix[0]}, g.dtype(), g.device());
+        backward_run->unary(backward_run.context, UnaryFunction::mul_scalar, row_gradients.view(),
+                            reduced ? detail::alias(g, g.layout().broadcast_to({matrix[0]})).view() : reshaped(dense(g), {matrix[0]}).view(), 1.0 / divisor, 0.0);
+        Tensor dx = empty(x.shape(), x.dtype(), x.device());
+        backward_run->cross_entropy_backward(backward_run.context, reshaped(dx, matrix).view(), row_gradients.view(), reshaped(dense(x), matrix).view(), lse.get().view(),
+                                             ids.get().view(), detail::optional_view(weight.get()), ignore, smoothing);
+        return detail::once("cross_entropy", dx, {g, x});
+      });
+}
+
+}  // namespace cambium
