@@ -40,11 +40,11 @@ Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, doub
         const Shape vector{values.shape()[1]};
         Tensor dx = needed[0] ? empty(input.shape(), input.dtype(), input.device()) : Tensor();
         Tensor dgamma = needed[1] ? empty(vector, input.dtype(), input.device()) : Tensor(), dbeta = needed[2] ? empty(vector, input.dtype(), input.device()) : Tensor();
-        Run run(input);
-        run->layer_norm_backward(run.context, dx.defined() ? reshaped(dx, values.shape()).view() : kernels::Strided{}, optional_view(dgamma), optional_view(dbeta),
+        Run backward_run(input);
+        backward_run->layer_norm_backward(backward_run.context, dx.defined() ? reshaped(dx, values.shape()).view() : kernels::Strided{}, optional_view(dgamma), optional_view(dbeta),
                                  upstream.view(), values.view(), mean.get().view(), rstd.get().view(), optional_view(weight));
-        const std::vector<Tensor> from{g, input, gamma.get()};
-        return std::vector<Tensor>{detail::once("layer_norm", dx, from), detail::once("layer_norm", dgamma, from), detail::once("layer_norm", dbeta, from)};
+        const std::vector<Tensor> inputs{g, input, gamma.get()};
+        return std::vector<Tensor>{detail::once("layer_norm", dx, inputs), detail::once("layer_norm", dgamma, inputs), detail::once("layer_norm", dbeta, inputs)};
       });
 }
 
@@ -61,11 +61,11 @@ Tensor rms_norm(const Tensor& x, const Tensor& gamma, double epsilon) {
     const Tensor values = dense_rows(input), upstream = dense_rows(g), weight = optional_dense(gamma.get());
     Tensor dx = needed[0] ? empty(input.shape(), input.dtype(), input.device()) : Tensor();
     Tensor dgamma = needed[1] ? empty({values.shape()[1]}, input.dtype(), input.device()) : Tensor();
-    Run run(input);
-    run->rms_norm_backward(run.context, dx.defined() ? reshaped(dx, values.shape()).view() : kernels::Strided{}, optional_view(dgamma), upstream.view(), values.view(),
+    Run backward_run(input);
+    backward_run->rms_norm_backward(backward_run.context, dx.defined() ? reshaped(dx, values.shape()).view() : kernels::Strided{}, optional_view(dgamma), upstream.view(), values.view(),
                            rstd.get().view(), optional_view(weight));
-    const std::vector<Tensor> from{g, input, gamma.get()};
-    return std::vector<Tensor>{detail::once("rms_norm", dx, from), detail::once("rms_norm", dgamma, from)};
+    const std::vector<Tensor> inputs{g, input, gamma.get()};
+    return std::vector<Tensor>{detail::once("rms_norm", dx, inputs), detail::once("rms_norm", dgamma, inputs)};
   });
 }
 
