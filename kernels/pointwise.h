@@ -46,7 +46,7 @@ enum class Needs { nothing, input, output };
   ROW(mul_scalar, nothing, x * p, p)                                                                                      \
   ROW(rsub_scalar, nothing, p - x, T(-1))                                                                                 \
   ROW(rdiv_scalar, input, p / x, -p / (v * v))                                                                            \
-  ROW(pow_scalar, input, std::pow(x, p), p * std::pow(v, p - T(1)))                                                       \
+  ROW(pow_scalar, input, std::pow(x, p), p == T(0) ? T(0) : p * std::pow(v, p - T(1)))                                    \
   ROW(clamp, input, x < p ? p : (x > q ? q : x), v >= p && v <= q ? T(1) : T(0))
 
 #define CAMBIUM_ROW(name, needs, value, derivative) name,
