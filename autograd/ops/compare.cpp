@@ -3,19 +3,19 @@
 
 namespace cambium {
 
-using detail::Backend;
+using detail::Run;
 using kernels::Comparison;
 
 namespace {
 
 Tensor compare_views(Comparison comparison, const Tensor& a, const Tensor& b) {
   Tensor out = empty(a.shape(), DType::boolean, a.device());
-  Backend backend(a);
-  backend->compare(backend.context, comparison, out.view(), a.view(), b.view());
+  Run run(a);
+  run->compare(run.context, comparison, out.view(), a.view(), b.view());
   return out;
 }
 
-Tensor repeated(const Tensor& x, const Shape& shape) { return detail::plain_view(x, x.layout().broadcast_to(shape)); }
+Tensor repeated(const Tensor& x, const Shape& shape) { return detail::alias(x, x.layout().broadcast_to(shape)); }
 
 Tensor compare(std::string_view name, Comparison comparison, const Tensor& a, const Tensor& b) {
   detail::check_alike(name, a, b);
@@ -41,8 +41,8 @@ double extreme_bit(std::string_view name, kernels::Reduction reduction, const Te
   Shape one = x.shape();
   for (int i = 0; i < one.rank(); ++i) one.set(i, 1);
   const Tensor out = empty(one, DType::boolean, x.device());
-  Backend backend(x);
-  backend->reduce(backend.context, reduction, out.view(), x.view());
+  Run run(x);
+  run->reduce(run.context, reduction, out.view(), x.view());
   return to_device(out, Device{}).item();
 }
 
@@ -76,8 +76,8 @@ Tensor where(const Tensor& condition, const Tensor& left, const Tensor& right) {
   const Shape shape = broadcast_shapes(broadcast_shapes(left.shape(), right.shape(), "where"), condition.shape(), "where");
   const Tensor mask = repeated(condition, shape), a = broadcast_to(left, shape), b = broadcast_to(right, shape);
   Tensor out = empty(shape, a.dtype(), a.device());
-  Backend backend(a);
-  backend->where(backend.context, out.view(), mask.view(), a.view(), b.view());
+  Run run(a);
+  run->where(run.context, out.view(), mask.view(), a.view(), b.view());
   return record("where", std::move(out))
       .wrt(a, [mask = saved(mask)](const Tensor& g) { return where(mask.get(), g, scalar(0.0, g.dtype(), g.device())); })
       .wrt(b, [mask = saved(mask)](const Tensor& g) { return masked_fill(g, mask.get(), 0.0); });
@@ -90,8 +90,8 @@ Tensor masked_fill(const Tensor& x, const Tensor& mask, double value) {
                     " does not broadcast to ", x.shape());
   const Tensor wide = repeated(mask, x.shape());
   Tensor out = empty(x.shape(), x.dtype(), x.device());
-  Backend backend(x);
-  backend->where(backend.context, out.view(), wide.view(), detail::repeated_scalar("masked_fill", value, x, x.shape()).view(), x.view());
+  Run run(x);
+  run->where(run.context, out.view(), wide.view(), detail::repeated_scalar("masked_fill", value, x, x.shape()).view(), x.view());
   return record("masked_fill", std::move(out)).wrt(x, [wide = saved(wide)](const Tensor& g) { return masked_fill(g, wide.get(), 0.0); });
 }
 
@@ -102,8 +102,8 @@ bool all_finite(const Tensor& x) { return count_not_finite(x) == 0; }
 std::int64_t count_not_finite(const Tensor& x) {
   detail::check_float("count_not_finite", x);
   const Tensor out = empty({1}, DType::i64, x.device());
-  Backend backend(x);
-  backend->count_not_finite(backend.context, out.view(), x.view());
+  Run run(x);
+  run->count_not_finite(run.context, out.view(), x.view());
   return static_cast<std::int64_t>(to_device(out, Device{}).item());
 }
 

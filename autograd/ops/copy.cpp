@@ -3,14 +3,14 @@
 
 namespace cambium {
 
-using detail::Backend;
+using detail::Run;
 
 namespace {
 
 Tensor copied(const Tensor& x, DType dtype) {
   Tensor out = empty(x.shape(), dtype, x.device());
-  Backend backend(x);
-  backend->copy(backend.context, out.view(), x.view());
+  Run run(x);
+  run->copy(run.context, out.view(), x.view());
   return out;
 }
 
@@ -39,7 +39,7 @@ Tensor contiguous(const Tensor& x) {
 
 Tensor detach(const Tensor& x) {
   detail::check_defined("detach", x);
-  return detail::plain_view(x, x.layout());
+  return detail::alias(x, x.layout());
 }
 
 Tensor to_dtype(const Tensor& x, DType dtype) {
@@ -70,15 +70,15 @@ void copy_into(const Tensor& destination, const Tensor& source) {
   check<ShapeError>(destination.shape() == source.shape(), "copy_into: a source of shape ", source.shape(), " for a destination of shape ", destination.shape());
   check<StateError>(!needs_grad(source), "copy_into: the source requires a gradient, which would be lost: use detach() or NoGrad");
   const Tensor from = destination.storage() == source.storage() ? copied(source, source.dtype()) : source;
-  Backend backend(destination);
-  backend->copy(backend.context, destination.mutable_view(), from.view());
+  Run run(destination);
+  run->copy(run.context, destination.mutable_view(), from.view());
 }
 
 void fill_into(const Tensor& destination, double value) {
   check_writable("fill_into", destination);
   detail::repeated_scalar("fill_into", value, destination, {});
-  Backend backend(destination);
-  backend->fill(backend.context, destination.mutable_view(), value);
+  Run run(destination);
+  run->fill(run.context, destination.mutable_view(), value);
 }
 
 }  // namespace cambium

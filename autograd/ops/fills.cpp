@@ -5,7 +5,7 @@
 
 namespace cambium {
 
-using detail::Backend;
+using detail::Run;
 
 namespace {
 void check_dtype(std::string_view what, DType dtype) { check<DTypeError>(is_float(dtype), what, ": expected a floating type, found ", dtype); }
@@ -15,8 +15,8 @@ Tensor random_uniform(const Shape& shape, RandomKey key, double low, double high
   check_dtype("random_uniform", dtype);
   check<ConfigError>(low <= high, "random_uniform: the lower bound ", low, " is above the upper bound ", high);
   const Tensor out = empty(shape, dtype, device);
-  Backend backend(device);
-  backend->random_uniform(backend.context, out.view(), key.seed, key.offset, low, high);
+  Run run(out);
+  run->random_uniform(run.context, out.view(), key.seed, key.offset, low, high);
   return out;
 }
 
@@ -24,8 +24,8 @@ Tensor random_normal(const Shape& shape, RandomKey key, double mean, double devi
   check_dtype("random_normal", dtype);
   check<ConfigError>(deviation >= 0.0, "random_normal: negative deviation ", deviation);
   const Tensor out = empty(shape, dtype, device);
-  Backend backend(device);
-  backend->random_normal(backend.context, out.view(), key.seed, key.offset, mean, deviation);
+  Run run(out);
+  run->random_normal(run.context, out.view(), key.seed, key.offset, mean, deviation);
   return out;
 }
 

@@ -20,12 +20,12 @@ void check_indices(std::string_view what, const Tensor& index, std::int64_t size
   check_defined(what, index);
   check<DTypeError>(index.dtype() == DType::i64 || index.dtype() == DType::i32, what, ": expected int64 or int32 indices, found ", index.dtype());
   if (index.count() == 0) return;
-  Backend backend(index);
+  Run run(index);
   Shape one = index.shape();
   for (int i = 0; i < one.rank(); ++i) one.set(i, 1);
   const Tensor bound = empty(one, index.dtype(), index.device());
   for (kernels::Reduction which : {kernels::Reduction::minimum, kernels::Reduction::maximum}) {
-    backend->reduce(backend.context, which, bound.view(), index.view());
+    run->reduce(run.context, which, bound.view(), index.view());
     const std::int64_t value = bound.to_vector<std::int64_t>().front();
     check<Error>(value >= 0 && value < size, what, ": index ", value, " is out of range for size ", size);
   }
@@ -40,7 +40,7 @@ Tensor repeated_scalar(std::string_view what, double value, const Tensor& like, 
     check<DTypeError>(fits, what, ": ", value, " is no ", like.dtype());
   }
   const Tensor one = scalar(value, like.dtype(), like.device());
-  return plain_view(one, one.layout().broadcast_to(shape));
+  return alias(one, one.layout().broadcast_to(shape));
 }
 
 Tensor sum_to(const Tensor& g, const Shape& shape) {
@@ -56,9 +56,9 @@ Tensor sum_to(const Tensor& g, const Shape& shape) {
 
 Tensor slice_scatter(const Tensor& g, const Shape& shape, int dim, std::int64_t start, std::int64_t end, std::int64_t step) {
   Tensor out = zeros(shape, g.dtype(), g.device());
-  const Tensor part = plain_view(out, out.layout().slice(dim, start, end, step));
-  Backend backend(g);
-  backend->copy(backend.context, part.view(), g.view());
+  const Tensor part = alias(out, out.layout().slice(dim, start, end, step));
+  Run run(g);
+  run->copy(run.context, part.view(), g.view());
   return record("slice_scatter", std::move(out)).wrt(g, [=](const Tensor& gg) { return slice(gg, dim, start, end, step); });
 }
 

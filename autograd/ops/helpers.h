@@ -1,21 +1,12 @@
-// What all ops share: the kernels of a tensor's device, checks of operands, views, undoing a broadcast. Internal.
+// What the elementary ops share: checks of operands, repeated scalars, undoing a broadcast. Internal.
 #pragma once
 
 #include <string_view>
 
 #include "autograd/ops.h"
-#include "kernels/kernels.h"
+#include "autograd/ops/support.h"
 
 namespace cambium::detail {
-
-/// The kernel table of a device together with the context to pass.
-struct Backend {
-  explicit Backend(const Tensor& x) : Backend(x.device()) {}
-  explicit Backend(Device device) : table(&kernels::kernels_for(device)), context{device} {}
-  const kernels::Kernels* operator->() const { return table; }
-  const kernels::Kernels* table;
-  mutable kernels::Context context;
-};
 
 inline void check_defined(std::string_view what, const Tensor& x) { check<StateError>(x.defined(), what, ": an input is undefined"); }
 inline void check_float(std::string_view what, const Tensor& x) {
@@ -32,8 +23,6 @@ void check_same_device(std::string_view what, const Tensor& a, const Tensor& b);
 /// int64 or int32 and all within [0, size); the message names the first kind of offender found.
 void check_indices(std::string_view what, const Tensor& index, std::int64_t size);
 
-/// A view of x's memory that is not recorded: what kernels read.
-inline Tensor plain_view(const Tensor& x, const Layout& layout) { return Tensor(x.storage(), layout, x.dtype()); }
 /// One element of x's dtype repeated to `shape` with stride 0. DTypeError when the dtype cannot hold the value exactly (integers only).
 Tensor repeated_scalar(std::string_view what, double value, const Tensor& like, const Shape& shape);
 

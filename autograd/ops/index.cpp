@@ -3,7 +3,7 @@
 
 namespace cambium {
 
-using detail::Backend;
+using detail::Run;
 
 namespace {
 
@@ -47,8 +47,8 @@ Tensor zeros_of(const Shape& shape, const Tensor& like) { return zeros(shape, li
 Tensor gather(const Tensor& x, int dim, const Tensor& index) {
   const int at = check_lines("gather", x, dim, index);
   Tensor out = empty(index.shape(), x.dtype(), x.device());
-  Backend backend(x);
-  backend->gather(backend.context, out.view(), x.view(), index.view(), at);
+  Run run(x);
+  run->gather(run.context, out.view(), x.view(), index.view(), at);
   return record("gather", std::move(out)).wrt(x, [at, index = saved(index), shape = x.shape()](const Tensor& g) {
     return scatter_add(zeros_of(shape, g), at, index.get(), g);
   });
@@ -59,8 +59,8 @@ Tensor scatter_add(const Tensor& x, int dim, const Tensor& index, const Tensor& 
   detail::check_alike("scatter_add", x, source);
   check<ShapeError>(source.shape() == index.shape(), "scatter_add: a source of shape ", source.shape(), " for an index of shape ", index.shape());
   Tensor out = accumulated(x, source, [&](const Tensor& sum, const Tensor& part) {
-    Backend backend(x);
-    backend->scatter_add(backend.context, sum.view(), index.view(), part.view(), at);
+    Run run(x);
+    run->scatter_add(run.context, sum.view(), index.view(), part.view(), at);
   });
   return record("scatter_add", std::move(out))
       .wrt(x, [](const Tensor& g) { return g; })
@@ -72,8 +72,8 @@ Tensor index_select(const Tensor& x, int dim, const Tensor& index) {
   Shape shape = x.shape();
   shape.set(at, index.count());
   Tensor out = empty(shape, x.dtype(), x.device());
-  Backend backend(x);
-  backend->index_select(backend.context, out.view(), x.view(), index.view(), at);
+  Run run(x);
+  run->index_select(run.context, out.view(), x.view(), index.view(), at);
   return record("index_select", std::move(out)).wrt(x, [at, index = saved(index), from = x.shape()](const Tensor& g) {
     return index_add(zeros_of(from, g), at, index.get(), g);
   });
@@ -86,8 +86,8 @@ Tensor index_add(const Tensor& x, int dim, const Tensor& index, const Tensor& so
   expected.set(at, index.count());
   check<ShapeError>(source.shape() == expected, "index_add: a source of shape ", source.shape(), ", expected ", expected);
   Tensor out = accumulated(x, source, [&](const Tensor& sum, const Tensor& part) {
-    Backend backend(x);
-    backend->index_add(backend.context, sum.view(), index.view(), part.view(), at);
+    Run run(x);
+    run->index_add(run.context, sum.view(), index.view(), part.view(), at);
   });
   return record("index_add", std::move(out))
       .wrt(x, [](const Tensor& g) { return g; })
@@ -122,8 +122,8 @@ Tensor embedding(const Tensor& ids, const Tensor& weight, std::optional<std::int
   sizes.push_back(columns);
   const Shape shape(sizes);
   const Tensor out = empty(shape, weight.dtype(), weight.device());
-  Backend backend(weight);
-  backend->index_select(backend.context, detail::plain_view(out, Layout::contiguous({count, columns})).view(), weight.view(), list.view(), 0);
+  Run run(weight);
+  run->index_select(run.context, detail::alias(out, Layout::contiguous({count, columns})).view(), weight.view(), list.view(), 0);
   return record("embedding", out).wrt(weight, [list = saved(list), padding_index, rows, columns, count](const Tensor& g) {
     Tensor part = reshape(g, {count, columns});
     if (padding_index) part = masked_fill(part, unsqueeze(equal(list.get(), static_cast<double>(*padding_index)), 1), 0.0);

@@ -5,7 +5,7 @@
 
 namespace cambium {
 
-using detail::Backend;
+using detail::Run;
 
 namespace {
 
@@ -52,12 +52,12 @@ Tensor cat(std::span<const Tensor> parts, int dim) {
   if (parts.size() == 1) return parts.front();
   shape.set(at, total);
   Tensor out = empty(shape, parts.front().dtype(), parts.front().device());
-  Backend backend(out);
+  Run run(out);
   std::vector<std::int64_t> starts;
   std::int64_t start = 0;
   for (const Tensor& part : parts) {
     const std::int64_t end = start + part.shape()[at];
-    backend->copy(backend.context, detail::plain_view(out, out.layout().slice(at, start, end)).view(), part.view());
+    run->copy(run.context, detail::alias(out, out.layout().slice(at, start, end)).view(), part.view());
     starts.push_back(start);
     start = end;
   }
@@ -138,8 +138,8 @@ Tensor flip(const Tensor& x, int dim) {
   detail::check_defined("flip", x);
   const std::int64_t size = x.size(dim);
   const Tensor backwards = empty({size}, DType::i64, x.device());
-  Backend backend(x);
-  backend->arange(backend.context, backwards.view(), static_cast<double>(size - 1), -1.0);
+  Run run(x);
+  run->arange(run.context, backwards.view(), static_cast<double>(size - 1), -1.0);
   return index_select(x, dim, backwards);
 }
 
@@ -162,8 +162,8 @@ Tensor pad(const Tensor& x, std::int64_t before, std::int64_t after, int dim, do
   shape.set(at, before + size + after);
   detail::repeated_scalar("pad", value, x, {});
   Tensor out = full(shape, value, x.dtype(), x.device());
-  Backend backend(x);
-  backend->copy(backend.context, detail::plain_view(out, out.layout().slice(at, before, before + size)).view(), x.view());
+  Run run(x);
+  run->copy(run.context, detail::alias(out, out.layout().slice(at, before, before + size)).view(), x.view());
   return record("pad", std::move(out)).wrt(x, [=](const Tensor& g) { return slice(g, at, before, before + size); });
 }
 

@@ -3,7 +3,7 @@
 
 namespace cambium {
 
-using detail::Backend;
+using detail::Run;
 using kernels::Reduction;
 
 namespace {
@@ -16,8 +16,8 @@ Tensor positions(std::string_view what, Reduction reduction, const Tensor& x, in
   Shape shape = x.shape();
   shape.set(at, 1);
   Tensor out = empty(shape, DType::i64, x.device());
-  Backend backend(x);
-  backend->arg_reduce(backend.context, reduction, out.view(), x.view(), at);
+  Run run(x);
+  run->arg_reduce(run.context, reduction, out.view(), x.view(), at);
   return out;
 }
 
@@ -47,8 +47,8 @@ ValuesAndIndices ordered(std::string_view what, const Tensor& x, int dim, std::i
 
 Tensor cumulative(const Tensor& x, int dim, bool reverse) {
   Tensor out = empty(x.shape(), x.dtype(), x.device());
-  Backend backend(x);
-  backend->cumsum(backend.context, out.view(), x.view(), dim, reverse);
+  Run run(x);
+  run->cumsum(run.context, out.view(), x.view(), dim, reverse);
   return record("cumsum", std::move(out)).wrt(x, [dim, reverse](const Tensor& g) { return cumulative(g, dim, !reverse); });
 }
 
@@ -77,8 +77,8 @@ ValuesAndIndices sort(const Tensor& x, int dim, bool descending) {
   detail::check_defined("sort", x);
   const std::int64_t n = x.size(dim);
   return ordered("sort", x, dim, n, [descending](const Tensor& values, const Tensor& indices, const Tensor& rows) {
-    Backend backend(rows);
-    backend->sort(backend.context, values.view(), indices.view(), rows.view(), descending);
+    Run run(rows);
+    run->sort(run.context, values.view(), indices.view(), rows.view(), descending);
   });
 }
 
@@ -86,8 +86,8 @@ ValuesAndIndices topk(const Tensor& x, std::int64_t k, int dim) {
   detail::check_defined("topk", x);
   check<ShapeError>(k >= 0 && k <= x.size(dim), "topk: k is ", k, ", the dimension has ", x.size(dim), " elements");
   return ordered("topk", x, dim, k, [](const Tensor& values, const Tensor& indices, const Tensor& rows) {
-    Backend backend(rows);
-    backend->topk(backend.context, values.view(), indices.view(), rows.view());
+    Run run(rows);
+    run->topk(run.context, values.view(), indices.view(), rows.view());
   });
 }
 

@@ -5,7 +5,7 @@
 
 namespace cambium {
 
-using detail::Backend;
+using detail::Run;
 using kernels::BinaryFunction;
 
 namespace {
@@ -22,8 +22,8 @@ bool takes_integers(UnaryFunction f) {
 Tensor gradient(UnaryFunction f, const Tensor& g, const Tensor& v, double p, double q) {
   if (grad_enabled()) return detail::unary_derivative(f, g, v, p, q);
   Tensor dx = empty(g.shape(), g.dtype(), g.device());
-  Backend backend(g);
-  backend->unary_backward(backend.context, f, dx.view(), g.view(), v.defined() ? v.view() : kernels::Strided{}, p, q);
+  Run run(g);
+  run->unary_backward(run.context, f, dx.view(), g.view(), v.defined() ? v.view() : kernels::Strided{}, p, q);
   return dx;
 }
 
@@ -32,8 +32,8 @@ Tensor unary(std::string_view name, UnaryFunction f, const Tensor& x, double p =
   check<DTypeError>(is_float(x.dtype()) || (takes_integers(f) && x.dtype() != DType::boolean), name, ": expected a floating type, found ", x.dtype());
   check<DTypeError>(is_float(x.dtype()) || (std::floor(p) == p && std::fabs(p) <= 0x1p53), name, ": ", p, " is no ", x.dtype());
   Tensor out = empty(x.shape(), x.dtype(), x.device());
-  Backend backend(x);
-  backend->unary(backend.context, f, out.view(), x.view(), p, q);
+  Run run(x);
+  run->unary(run.context, f, out.view(), x.view(), p, q);
   switch (kernels::needs_of(f)) {
     case kernels::Needs::nothing:
       return record(name, std::move(out)).wrt(x, [=](const Tensor& g) { return gradient(f, g, {}, p, q); });
@@ -47,8 +47,8 @@ Tensor unary(std::string_view name, UnaryFunction f, const Tensor& x, double p =
 // Operands of one shape; the caller broadcast them.
 Tensor binary(BinaryFunction f, const Tensor& a, const Tensor& b) {
   Tensor out = empty(a.shape(), a.dtype(), a.device());
-  Backend backend(a);
-  backend->binary(backend.context, f, out.view(), a.view(), b.view());
+  Run run(a);
+  run->binary(run.context, f, out.view(), a.view(), b.view());
   return out;
 }
 

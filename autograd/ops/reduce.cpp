@@ -6,7 +6,7 @@
 
 namespace cambium {
 
-using detail::Backend;
+using detail::Run;
 using kernels::Reduction;
 
 namespace {
@@ -47,8 +47,8 @@ std::span<const int> listed(std::initializer_list<int> dims) { return {dims.begi
 // The result with reduced dimensions of size 1, without a record.
 Tensor reduced(Reduction reduction, const Tensor& x, const Plan& p) {
   Tensor out = empty(p.kept, x.dtype(), x.device());
-  Backend backend(x);
-  backend->reduce(backend.context, reduction, out.view(), x.view());
+  Run run(x);
+  run->reduce(run.context, reduction, out.view(), x.view());
   return out;
 }
 
@@ -62,7 +62,7 @@ Tensor extreme(std::string_view name, Reduction reduction, const Tensor& x, std:
   const Plan p = plan(name, x, dims);
   check_elements(name, x, p);
   const Tensor kept = record(name, reduced(reduction, x, p)).wrt(x, [x = saved(x), d = std::vector<int>(dims.begin(), dims.end())](const Tensor& g, const Tensor& out) {
-    const Tensor ties = to_dtype(equal(x.get(), detail::plain_view(out, out.layout().broadcast_to(x.get().shape()))), g.dtype());
+    const Tensor ties = to_dtype(equal(x.get(), detail::alias(out, out.layout().broadcast_to(x.get().shape()))), g.dtype());
     return mul(div(g, sum(ties, std::span<const int>(d), true)), ties);
   });
   return finished(kept, p, keepdim);

@@ -4,7 +4,7 @@
 namespace cambium {
 
 namespace {
-Record view(std::string_view name, const Tensor& x, const Layout& layout) { return record(name, detail::plain_view(x, layout)); }
+Record view(std::string_view name, const Tensor& x, const Layout& layout) { return record(name, detail::alias(x, layout)); }
 }  // namespace
 
 Tensor reshape(const Tensor& x, std::span<const std::int64_t> sizes) {
