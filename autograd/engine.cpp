@@ -65,8 +65,9 @@ class Engine {
             ready.emplace(input.node->sequence, input.node.get());
           }
         if (g.defined()) propagate(hold, g);
+        // A target that leads to no other one was not run: its own graph stays.
+        if (!options_.retain_graph && !options_.create_graph && runs(*node)) node->free();
       }
-      if (!options_.retain_graph && !options_.create_graph) node->free();
     }
   }
 
@@ -81,6 +82,11 @@ class Engine {
 
  private:
   static bool needs_anything(const Tensor& t) { return t.defined() && (t.requires_grad() || !t.is_leaf()); }
+  bool runs(const Node& node) const {
+    for (const Node::Input& input : node.inputs)
+      if (input.node ? wanted(input.node.get()) : leaf_wanted(input.leaf)) return true;
+    return false;
+  }
   bool wanted(const Node* node) const { return !collect_ || leads_.contains(node); }
   bool leaf_wanted(const Tensor& leaf) const { return !collect_ || leaf_targets_.contains(leaf.id()); }
 
@@ -94,7 +100,7 @@ class Engine {
       if (seen.insert(root.get()).second) stack.push_back({root.get(), 0});
       while (!stack.empty()) {
         Frame& frame = stack.back();
-        check<StateError>(!frame.node->freed, "backward: the graph of '", frame.node->name,
+        check<StateError>(!frame.node->freed || node_targets_.contains(frame.node), "backward: the graph of '", frame.node->name,
                           "' was freed by an earlier backward pass: pass retain_graph to use it again");
         if (frame.next == frame.node->inputs.size()) {
           order.push_back(frame.node);
@@ -146,8 +152,8 @@ class Engine {
         Tensor& result = results[position];
         const Node::Input& input = node.inputs[group.first + i];
         if (!asked[position] || !result.defined()) continue;
-        check<ShapeError>(result.shape() == input.shape, node.name, ": the gradient of input ", position, " has shape ", result.shape(), ", expected ", input.shape);
-        check<DTypeError>(result.dtype() == input.dtype, node.name, ": the gradient of input ", position, " is ", result.dtype(), ", expected ", input.dtype);
+        check<ShapeError>(result.shape() == input.shape, node.name, ": the gradient of input ", input.position, " has shape ", result.shape(), ", expected ", input.shape);
+        check<DTypeError>(result.dtype() == input.dtype, node.name, ": the gradient of input ", input.position, " is ", result.dtype(), ", expected ", input.dtype);
         if (input.node) {
           Tensor& sum = gradients_[input.node.get()];
           accumulate(sum, std::move(result));
@@ -229,37 +235,39 @@ Tensor checkpoint(const std::function<Tensor(std::span<const Tensor>)>& function
   {
     NoGrad no_grad;
     out = function(inputs);
+    // The function may hand back one of its inputs or parameters; the record needs a result of its own.
+    if (out.defined() && out.storage().use_count() > 1) out = clone(out);
   }
-  // The forward may hand back one of its inputs or parameters; the record needs a result of its own.
-  if (out.storage().use_count() > 1) out = clone(out);
+  check<StateError>(out.defined(), "checkpoint: the function returned an undefined tensor");
   std::vector<Tensor> all(inputs.begin(), inputs.end());
   all.insert(all.end(), parameters.begin(), parameters.end());
-  std::vector<Saved> kept;
-  for (const Tensor& x : inputs) kept.push_back(saved(x));
-  const std::size_t input_count = inputs.size();
-  std::vector<Tensor> leaves(parameters.begin(), parameters.end());
-  return record("checkpoint", out).wrt(all, [function, kept, leaves, input_count](const Tensor& g, Needed needed) {
+  std::vector<Saved> kept;  // parameters too: an optimizer's step in between must not go unnoticed
+  for (const Tensor& x : all) kept.push_back(saved(x));
+  return record("checkpoint", out).wrt(all, [function, kept, input_count = inputs.size()](const Tensor& g, Needed needed) {
+    const bool create_graph = grad_enabled();
     EnableGrad again;
     std::vector<Tensor> fresh, asked;
     std::vector<std::size_t> places;
-    for (std::size_t i = 0; i < input_count; ++i) {
-      Tensor x = detach(kept[i].get());
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+      Tensor x = kept[i].get();
+      if (i < input_count) {
+        // What happened before the inputs takes part only when this pass is recorded itself, and even then not in these gradients:
+        // one input may have been made from another.
+        Tensor same(x.storage(), x.layout(), x.dtype());
+        if (create_graph) same = record("checkpoint_input", std::move(same)).wrt(x, [](const Tensor& gx) { return gx; });
+        else if (needed[i]) same.set_requires_grad(true);
+        x = same;
+        fresh.push_back(x);
+      }
       if (needed[i]) {
-        x.set_requires_grad(true);
         asked.push_back(x);
         places.push_back(i);
       }
-      fresh.push_back(x);
     }
-    for (std::size_t i = 0; i < leaves.size(); ++i)
-      if (needed[input_count + i]) {
-        asked.push_back(leaves[i]);
-        places.push_back(input_count + i);
-      }
-    std::vector<Tensor> results(input_count + leaves.size());
+    std::vector<Tensor> results(kept.size());
     const Tensor again_out = function(fresh);
     if (!needs_grad(again_out)) return results;
-    std::vector<Tensor> grads = grad(std::span(&again_out, 1), asked, std::span(&g, 1));
+    std::vector<Tensor> grads = grad(std::span(&again_out, 1), asked, std::span(&g, 1), {.create_graph = create_graph});
     for (std::size_t i = 0; i < places.size(); ++i) results[places[i]] = grads[i];
     return results;
   });

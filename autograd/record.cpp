@@ -25,23 +25,22 @@ detail::NodeScope::~NodeScope() { running = before_; }
 const Tensor& Saved::get() const {
   if (!tensor_.defined() || tensor_.storage()->version() == version_) return tensor_;
   if (running == nullptr) fail<StateError>("a tensor of shape ", tensor_.shape(), " kept for the backward pass was modified in place");
-  int index = -1;
-  for (std::size_t i = 0; i < running->inputs.size(); ++i) {
-    const Node::Input& input = running->inputs[i];
-    if (input.leaf.defined() ? input.leaf.same_body(tensor_) : input.node == tensor_.node()) index = static_cast<int>(i);
-  }
-  if (index >= 0) fail<StateError>(running->name, ": input ", index, " of shape ", tensor_.shape(), " was modified in place between forward and backward");
+  for (const Node::Input& input : running->inputs)
+    if (input.leaf.defined() ? input.leaf.same_body(tensor_) : input.node == tensor_.node())
+      fail<StateError>(running->name, ": input ", input.position, " of shape ", tensor_.shape(), " was modified in place between forward and backward");
   fail<StateError>(running->name, ": a tensor of shape ", tensor_.shape(), " kept for the backward pass was modified in place");
 }
 
-void Node::free() {
+void Node::free() noexcept {
   groups.clear();
+  for (Input& input : inputs)
+    if (input.node) detail::release(std::move(input.node));
   inputs.clear();
   output_storage.reset();
   freed = true;
 }
 
-Node::~Node() = default;
+Node::~Node() { free(); }
 
 Tensor Node::output() const {
   check<StateError>(output_storage->version() == output_version, name, ": its result was modified in place between forward and backward");
@@ -61,7 +60,7 @@ void Record::add(std::span<const Tensor> xs, bool wants_output, Node::Function f
   for (std::size_t i = 0; i < group.width; ++i) {
     const Tensor& x = xs[i];
     if (!needs(x)) continue;
-    Node::Input input{x.node(), x.is_leaf() ? x : Tensor(), x.shape(), x.dtype()};
+    Node::Input input{x.node(), x.is_leaf() ? x : Tensor(), x.shape(), x.dtype(), listed_ + i};
     node_->inputs.push_back(std::move(input));
     group.positions.push_back(i);
   }

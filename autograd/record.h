@@ -48,6 +48,7 @@ class Node {
     Tensor leaf;                 ///< the leaf itself
     Shape shape;
     DType dtype;
+    std::size_t position;        ///< its place among all that the op listed, for messages
   };
   struct Group {  ///< inputs [first, first + count) share one function; `positions` are their places in the list of `width` inputs that the op gave
     std::size_t first = 0, count = 0, width = 0;
@@ -70,7 +71,7 @@ class Node {
 
   ~Node();
   /// Lets go of everything kept for the backward pass.
-  void free();
+  void free() noexcept;
   Tensor output() const;
 };
 
@@ -90,12 +91,16 @@ class Record {
 
   template <class F>
   Record&& wrt(const Tensor& x, F&& f) && {
-    if (!needs(x)) return std::move(*this);
+    if (!needs(x)) {
+      ++listed_;
+      return std::move(*this);
+    }
     constexpr bool wants_output = std::invocable<F&, const Tensor&, const Tensor&>;
     add(std::span(&x, 1), wants_output, [f = std::forward<F>(f)](const Tensor& g, [[maybe_unused]] const Tensor& out, Needed, std::span<Tensor> results) {
       if constexpr (wants_output) results[0] = f(g, out);
       else results[0] = f(g);
     });
+    ++listed_;
     return std::move(*this);
   }
 
@@ -108,7 +113,10 @@ class Record {
   Record&& wrt(std::span<const Tensor> xs, F&& f) && {
     bool any = false;
     for (const Tensor& x : xs) any = any || needs(x);
-    if (!any) return std::move(*this);
+    if (!any) {
+      listed_ += xs.size();
+      return std::move(*this);
+    }
     constexpr bool wants_output = std::invocable<F&, const Tensor&, const Tensor&, Needed>;
     add(xs, wants_output, [f = std::forward<F>(f)](const Tensor& g, [[maybe_unused]] const Tensor& out, Needed needed, std::span<Tensor> results) {
       std::vector<Tensor> grads;
@@ -116,6 +124,7 @@ class Record {
       else grads = f(g, needed);
       for (std::size_t i = 0; i < grads.size() && i < results.size(); ++i) results[i] = std::move(grads[i]);
     });
+    listed_ += xs.size();
     return std::move(*this);
   }
 
@@ -129,6 +138,7 @@ class Record {
   std::string_view name_;
   Tensor out_;
   std::shared_ptr<Node> node_;
+  std::size_t listed_ = 0;  // inputs seen so far
 };
 
 /// Starts the record of op `name` (a literal: it is not copied) whose result is `out`, a tensor nothing else refers to.

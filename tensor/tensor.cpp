@@ -7,10 +7,13 @@ namespace cambium {
 
 namespace {
 
-// Bodies and nodes hold each other alive in chains as long as a program; letting one go must not recurse along it.
-thread_local std::vector<std::shared_ptr<Node>>* releasing = nullptr;
+std::size_t bytes_for(const Shape& shape, DType dtype) { return static_cast<std::size_t>(shape.count() * item_size(dtype)); }
 
-void release(std::shared_ptr<Node>&& node) {
+}  // namespace
+
+// Bodies and nodes hold each other alive in chains as long as a program; letting one go must not recurse along it.
+void detail::release(std::shared_ptr<Node>&& node) noexcept {
+  thread_local std::vector<std::shared_ptr<Node>>* releasing = nullptr;
   if (releasing != nullptr) {
     releasing->push_back(std::move(node));
     return;
@@ -26,12 +29,8 @@ void release(std::shared_ptr<Node>&& node) {
   releasing = nullptr;
 }
 
-std::size_t bytes_for(const Shape& shape, DType dtype) { return static_cast<std::size_t>(shape.count() * item_size(dtype)); }
-
-}  // namespace
-
 Tensor::Body::~Body() {
-  if (node) release(std::move(node));
+  if (node) detail::release(std::move(node));
 }
 
 Tensor::Tensor(std::shared_ptr<Storage> storage, Layout layout, DType dtype) : body_(std::make_shared<Body>()) {

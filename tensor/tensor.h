@@ -12,7 +12,12 @@
 
 namespace cambium {
 
-class Node;  // autograd/node.h
+class Node;  // autograd/record.h
+
+namespace detail {
+/// Lets go of a node; what it alone held is let go afterwards in a loop, not by recursion.
+void release(std::shared_ptr<Node>&& node) noexcept;
+}  // namespace detail
 
 /// Copying a Tensor shares its body: what is set through one handle (`set_requires_grad`) is seen through all.
 /// Nothing in this header makes a new tensor from an old one: that is always a public op of autograd/ops.h, which keeps the graph.
