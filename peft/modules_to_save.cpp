@@ -1,0 +1,62 @@
+// Copies of modules, one per adapter.
+#include "peft/modules_to_save.h"
+
+#include <algorithm>
+
+namespace cambium {
+
+Child<Layer>* ModulesToSave::find(const std::string& name) const {
+  for (const auto& slot : modules_to_save_->slots)
+    if (slot->name() == name) return slot.get();
+  return nullptr;
+}
+
+void ModulesToSave::add_adapter(const std::string& name, bool keep_dtype) {
+  check<StateError>(!has_adapter(name), path(), ": there is a copy for adapter '", name, "' already");
+  const std::shared_ptr<Layer> copy = std::dynamic_pointer_cast<Layer>(original_module->copy());
+  check<ConfigError>(copy != nullptr, path(), ": modules_to_save: a ", original_module->type_name(), " cannot be trained as a copy");
+  if (!keep_dtype)
+    for (const auto& [parameter, slot] : copy->named_parameters())
+      if (item_size(slot->tensor.dtype()) == 2) slot->tensor = to_dtype(detach(slot->tensor), DType::f32);
+  modules_to_save_->slots.push_back(std::make_unique<Child<Layer>>(*modules_to_save_, name, copy));
+}
+
+void ModulesToSave::delete_adapter(const std::string& name) {
+  std::erase_if(modules_to_save_->slots, [&](const auto& slot) { return slot->name() == name; });
+  std::erase(active_, name);
+}
+
+std::shared_ptr<Layer> ModulesToSave::copy_of(const std::string& name) const {
+  const Child<Layer>* found = find(name);
+  check<NameError>(found != nullptr, path(), ": no copy for adapter '", name, "'");
+  return found->get();
+}
+
+void ModulesToSave::set_active(const std::vector<std::string>& names) {
+  const auto copies = std::count_if(names.begin(), names.end(), [&](const std::string& name) { return has_adapter(name); });
+  check<StateError>(copies <= 1, path(), ": several of the adapters to activate have their own copy of this module: activate one of them");
+  active_ = names;
+}
+
+std::shared_ptr<Layer> ModulesToSave::active_module() const {
+  for (const std::string& name : active_)
+    if (const Child<Layer>* found = find(name)) return found->get();
+  return original_module.get();
+}
+
+const Layer& ModulesToSave::chosen(const ForwardContext& context) const {
+  if (context.override_adapters || enabled_)
+    for (const std::string& name : context.override_adapters ? context.adapters : active_)
+      if (const Child<Layer>* found = find(name)) return **found;
+  return *original_module;
+}
+
+std::vector<NamedParameter> ModulesToSave::adapter_parameters(const std::string& adapter) const { return copy_of(adapter)->named_parameters(); }
+
+LinearLike& ModulesToSave::matrix() const {
+  auto* linear = dynamic_cast<LinearLike*>(active_module().get());
+  check<StateError>(linear != nullptr, path(), ": a ", original_module->type_name(), " has no matrix");
+  return *linear;
+}
+
+}  // namespace cambium

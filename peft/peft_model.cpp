@@ -1,0 +1,100 @@
+// The calls that users of PEFT know, on the tuner that does the work.
+#include "peft/peft_model.h"
+
+#include <cstdio>
+#include <iostream>
+
+namespace cambium {
+
+namespace {
+
+/// The tuner of a method: one row per alternative of PeftConfig.
+std::shared_ptr<Tuner> make_tuner(std::shared_ptr<PretrainedModel> base, const PeftConfig& config) {
+  return std::visit([&](const LoraConfig&) -> std::shared_ptr<Tuner> { return std::make_shared<LoraModel>(std::move(base)); }, config);
+}
+
+std::string with_commas(std::int64_t number) {
+  std::string digits = std::to_string(number);
+  for (std::ptrdiff_t at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > 0; at -= 3) digits.insert(static_cast<std::size_t>(at), ",");
+  return digits;
+}
+
+void check_unwrapped(const std::shared_ptr<PretrainedModel>& base) {
+  check<StateError>(base != nullptr, "get_peft_model: there is no base model");
+  check<StateError>(base->parent() == nullptr, "get_peft_model: this model is wrapped already: use add_adapter() on that PeftModel, or unload() it first");
+}
+
+}  // namespace
+
+PeftModel::PeftModel(std::shared_ptr<PretrainedModel> base, PeftConfig config, const PeftModelOptions& options) {
+  check_unwrapped(base);
+  base_model.set(make_tuner(std::move(base), config));
+  base_model->inject_adapter(options.adapter_name, config, {options.autocast_adapter_dtype, options.key});
+}
+
+PeftModel::PeftModel(std::shared_ptr<PretrainedModel> base, const std::string& folder, const std::string& adapter_name, const AdapterLoadOptions& options) {
+  check_unwrapped(base);
+  base_model.set(make_tuner(std::move(base), read_peft_config(folder)));
+  cambium::load_adapter(*base_model, folder, adapter_name, options);
+}
+
+LoraModel& PeftModel::lora() const {
+  auto* model = dynamic_cast<LoraModel*>(base_model.get().get());
+  check<StateError>(model != nullptr, "the adapters are not LoRA but ", base_model->type_name());
+  return *model;
+}
+
+void PeftModel::add_adapter(const std::string& name, PeftConfig config, const AdapterOptions& options) {
+  check<ConfigError>(adapters().empty() || config.index() == base_model->config(adapters().front()).index(), "add_adapter: '", name, "' is of another method than the adapters that are there");
+  base_model->inject_adapter(name, config, options);
+}
+
+void PeftModel::add_weighted_adapter(const std::vector<std::string>&, const std::vector<double>&, const std::string& name, const std::string& combination_type) {
+  fail<ConfigError>("add_weighted_adapter: combining adapters (", combination_type, " into '", name, "') is not part of this version");
+}
+
+std::vector<LayerStatus> PeftModel::get_layer_status() const {
+  std::vector<LayerStatus> out;
+  for (const auto& [path, layer] : base_model->adapter_layers()) {
+    LayerStatus status{path, std::string(layer->type_name()), layer->enabled(), {}, layer->merged_adapters(), layer->adapters(), {}};
+    for (const std::string& name : layer->active())
+      if (layer->has_adapter(name)) status.active_adapters.push_back(name);
+    for (const std::string& name : layer->adapters()) {
+      bool all = true;
+      for (const auto& [key, slot] : layer->adapter_parameters(name)) all = all && slot->tensor.requires_grad();
+      status.requires_grad.emplace_back(name, all);
+    }
+    out.push_back(std::move(status));
+  }
+  return out;
+}
+
+std::vector<NamedParameter> PeftModel::trainable_parameters() const {
+  std::vector<NamedParameter> out;
+  for (auto& entry : named_parameters())
+    if (entry.second->tensor.requires_grad()) out.push_back(std::move(entry));
+  return out;
+}
+
+std::int64_t PeftModel::trainable_parameter_count() const {
+  std::int64_t count = 0;
+  for (const auto& [name, slot] : trainable_parameters()) count += slot->tensor.count();
+  return count;
+}
+
+std::string PeftModel::trainable_parameters_line() const {
+  const std::int64_t trainable = trainable_parameter_count(), all = parameter_count();
+  char percent[32];
+  std::snprintf(percent, sizeof percent, "%.4f", all == 0 ? 0.0 : 100.0 * static_cast<double>(trainable) / static_cast<double>(all));
+  return "trainable params: " + with_commas(trainable) + " || all params: " + with_commas(all) + " || trainable%: " + percent;
+}
+
+void PeftModel::print_trainable_parameters() const { std::cout << trainable_parameters_line() << std::endl; }
+
+void PeftModel::save_pretrained(const std::string& folder, const std::vector<std::string>& selected) const {
+  const std::vector<std::string> names = selected.empty() ? adapters() : selected;
+  for (const std::string& name : names) peft_config(name);  // an unknown one is an error before anything is written
+  for (const std::string& name : names) save_adapter(*base_model, name, name == "default" ? folder : folder + "/" + name);
+}
+
+}  // namespace cambium

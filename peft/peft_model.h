@@ -1,0 +1,100 @@
+// PeftModel: a base model with adapters, and the calls that users of PEFT know.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "nn/models/model.h"
+#include "peft/config.h"
+#include "peft/lora_model.h"
+#include "peft/save_load.h"
+
+namespace cambium {
+
+struct PeftModelOptions {
+  std::string adapter_name = "default";
+  bool autocast_adapter_dtype = true;
+  RandomKey key{};  ///< of the adapters' initial values
+};
+
+/// One adapted layer, as get_layer_status() tells it.
+struct LayerStatus {
+  std::string name, module_type;
+  bool enabled = true;
+  std::vector<std::string> active_adapters, merged_adapters, available_adapters;
+  std::vector<std::pair<std::string, bool>> requires_grad;
+};
+
+class PeftModel : public Module {
+ public:
+  std::string_view type_name() const override { return "PeftModel"; }
+  Child<Tuner> base_model{*this, "base_model"};
+
+  PeftModel(std::shared_ptr<PretrainedModel> base, PeftConfig config, const PeftModelOptions& options = {});
+
+  /// Loads the adapter in `folder` onto a base model. Frozen unless `is_trainable`.
+  static PeftModel from_pretrained(std::shared_ptr<PretrainedModel> base, const std::string& folder, const std::string& adapter_name = "default", AdapterLoadOptions options = {}) {
+    return PeftModel(std::move(base), folder, adapter_name, options);
+  }
+
+  ModelOutput forward(const ModelInput& input, const ForwardContext& context = {}) const { return model().forward(input, context); }
+  PretrainedModel& model() const { return *base_model->model; }
+  LoraModel& lora() const;  ///< StateError when the method is another one
+
+  void add_adapter(const std::string& name, PeftConfig config, const AdapterOptions& options = {});
+  LoadReport load_adapter(const std::string& folder, const std::string& name, const AdapterLoadOptions& options = {}) { return cambium::load_adapter(*base_model, folder, name, options); }
+  void set_adapter(const std::string& name) { base_model->set_adapter({name}); }
+  void set_adapter(const std::vector<std::string>& names) { base_model->set_adapter(names); }
+  void set_requires_grad(const std::vector<std::string>& names, bool value) { base_model->set_requires_grad(names, value); }
+  void delete_adapter(const std::string& name) { base_model->delete_adapter(name); }
+  void enable_adapter_layers() { base_model->enable_adapter_layers(); }
+  void disable_adapter_layers() { base_model->disable_adapter_layers(); }
+  void merge_adapter(const std::vector<std::string>& names = {}, bool safe_merge = false) { base_model->merge_adapter(names, safe_merge); }
+  void unmerge_adapter() { base_model->unmerge_adapter(); }
+  std::shared_ptr<PretrainedModel> merge_and_unload(bool safe_merge = false, const std::vector<std::string>& names = {}) { return base_model->merge_and_unload(safe_merge, names); }
+  std::shared_ptr<PretrainedModel> unload() { return base_model->unload(); }
+  Tensor get_delta_weight(const std::string& layer_path, const std::string& adapter) const { return base_model->get_delta_weight(layer_path, adapter); }
+  /// Several adapters into one: comes with the algebra of adapters. ConfigError until then.
+  [[noreturn]] void add_weighted_adapter(const std::vector<std::string>& adapters, const std::vector<double>& weights, const std::string& name, const std::string& combination_type = "svd");
+
+  const PeftConfig& peft_config(const std::string& name) const { return base_model->config(name); }
+  std::vector<std::string> adapters() const { return base_model->adapters(); }
+  const std::vector<std::string>& active_adapters() const { return base_model->active_adapters(); }
+  std::vector<LayerStatus> get_layer_status() const;
+
+  /// Parameters that an optimizer is to train, with their full names.
+  std::vector<NamedParameter> trainable_parameters() const;
+  std::int64_t trainable_parameter_count() const;
+  /// "trainable params: 460,800 || all params: 134,975,808 || trainable%: 0.3414"
+  std::string trainable_parameters_line() const;
+  void print_trainable_parameters() const;  ///< writes that line to standard output
+
+  /// The adapter `default` goes into `folder`, every other into a sub-folder of its name. `selected` empty: all.
+  void save_pretrained(const std::string& folder, const std::vector<std::string>& selected = {}) const;
+
+ private:
+  PeftModel(std::shared_ptr<PretrainedModel> base, const std::string& folder, const std::string& adapter_name, const AdapterLoadOptions& options);
+};
+
+/// The base model's output without adapters for as long as it lives; then the state is as it was.
+class DisableAdapter {
+ public:
+  explicit DisableAdapter(PeftModel& model) : model_(model), before_(model.base_model->enabled()) { model.disable_adapter_layers(); }
+  ~DisableAdapter() {
+    if (before_) model_.enable_adapter_layers();
+  }
+  DisableAdapter(const DisableAdapter&) = delete;
+  DisableAdapter& operator=(const DisableAdapter&) = delete;
+
+ private:
+  PeftModel& model_;
+  bool before_;
+};
+
+/// Wraps a base model, which is changed: its targeted layers now carry the adapter. The result cannot be moved, but it can be returned and kept with auto.
+inline PeftModel get_peft_model(std::shared_ptr<PretrainedModel> base, PeftConfig config, const PeftModelOptions& options = {}) {
+  return PeftModel(std::move(base), std::move(config), options);
+}
+
+}  // namespace cambium
