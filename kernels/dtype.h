@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <string_view>
 #include <type_traits>
 
@@ -59,13 +60,20 @@ template <class T> inline constexpr bool is_float_v = std::is_floating_point_v<T
 template <class T>
 using acc_t = std::conditional_t<std::is_same_v<T, double>, double, std::conditional_t<is_float_v<T>, float, std::int64_t>>;
 
-/// Conversion between any two element types, through float for the 16-bit ones.
+/// Conversion between any two element types, through float for the 16-bit ones. A float outside of an integer type's range becomes the
+/// nearest end of it, NaN becomes 0; integers keep their low bits.
 template <class To, class From>
 inline To convert(From value) {
   if constexpr (std::is_same_v<To, From>) return value;
   else if constexpr (std::is_same_v<From, bfloat16> || std::is_same_v<From, float16>) return convert<To>(static_cast<float>(value));
   else if constexpr (std::is_same_v<To, bfloat16> || std::is_same_v<To, float16>) return To(static_cast<float>(value));
   else if constexpr (std::is_same_v<To, bool>) return value != From(0);
+  else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
+    // 2^(bits) is a power of two and so exact in From, unlike the greatest integer itself.
+    constexpr From low = static_cast<From>(std::numeric_limits<To>::min()), beyond = static_cast<From>(std::numeric_limits<To>::max() / 2 + 1) * 2;
+    if (value >= beyond) return std::numeric_limits<To>::max();
+    return value >= low ? static_cast<To>(value) : (value < low ? std::numeric_limits<To>::min() : To(0));
+  }
   else return static_cast<To>(value);
 }
 

@@ -1,5 +1,7 @@
 // QR and singular value decomposition through LAPACK; row-major matrices are handed over as their transposes.
 #include <algorithm>
+#include <cmath>
+#include <cstddef>
 #include <limits>
 #include <vector>
 
@@ -14,6 +16,8 @@ void sgesdd_(const char* jobz, const int* m, const int* n, float* a, const int* 
              float* work, const int* lwork, int* iwork, int* info, std::size_t);
 void dgesdd_(const char* jobz, const int* m, const int* n, double* a, const int* lda, double* s, double* u, const int* ldu, double* vt,
              const int* ldvt, double* work, const int* lwork, int* iwork, int* info, std::size_t);
+int openblas_get_num_threads(void);
+void openblas_set_num_threads(int count);
 }
 
 namespace cambium::kernels::cpu {
@@ -45,8 +49,30 @@ int lapack_size(std::int64_t size, const char* what) {
   return static_cast<int>(size);
 }
 
+// LAPACK runs on one thread, so that its sums keep their order; the host program's own setting comes back afterwards.
+class OneThread {
+ public:
+  OneThread() : before_(openblas_get_num_threads()) { openblas_set_num_threads(1); }
+  ~OneThread() { openblas_set_num_threads(before_); }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+ private:
+  int before_;
+};
+
+// LAPACK may loop for ever on NaN.
 template <class T>
-int work_size(T answer) { return std::max(1, static_cast<int>(answer)); }
+std::vector<T> finite_copy(const Strided& x, const char* what) {
+  std::vector<T> a(x.as<T>(), x.as<T>() + x.count());
+  check<Error>(std::all_of(a.begin(), a.end(), [](T v) { return std::isfinite(v); }), what, ": expected finite numbers, found NaN or infinity in a matrix of ",
+               x.shape[0], " x ", x.shape[1], ": check the weights that it is made of");
+  return a;
+}
+
+// The answer to a query is a float: it may have been rounded down.
+template <class T>
+int work_size(T answer) { return std::max(1, static_cast<int>(std::ceil(answer * (T(1) + std::numeric_limits<T>::epsilon())))); }
 
 }  // namespace
 
@@ -56,7 +82,8 @@ void qr(Context&, Strided q, Strided r, Strided x) {
     using T = typename decltype(tag)::type;
     const int M = lapack_size(x.shape[0], "qr"), N = lapack_size(x.shape[1], "qr"), K = std::min(M, N);
     if (K == 0) return;
-    std::vector<T> a(x.as<T>(), x.as<T>() + x.count()), tau(static_cast<std::size_t>(K)), work(1);
+    const OneThread one_thread;
+    std::vector<T> a = finite_copy<T>(x, "qr"), tau(static_cast<std::size_t>(K)), work(1);
     int info = 0, query = -1;
     Lapack<T>::gelqf(&N, &M, a.data(), &N, tau.data(), work.data(), &query, &info);
     int size = work_size(work[0]);
@@ -80,7 +107,8 @@ void svd(Context&, Strided u, Strided s, Strided vt, Strided x) {
     using T = typename decltype(tag)::type;
     const int M = lapack_size(x.shape[0], "svd"), N = lapack_size(x.shape[1], "svd"), K = std::min(M, N);
     if (K == 0) return;
-    std::vector<T> a(x.as<T>(), x.as<T>() + x.count()), work(1);
+    const OneThread one_thread;
+    std::vector<T> a = finite_copy<T>(x, "svd"), work(1);
     std::vector<int> integers(static_cast<std::size_t>(K) * 8);
     int info = 0, size = -1;
     const auto run = [&] {
@@ -90,8 +118,7 @@ void svd(Context&, Strided u, Strided s, Strided vt, Strided x) {
     size = work_size(work[0]);
     work.resize(static_cast<std::size_t>(size));
     run();
-    check<Error>(info == 0, "svd: LAPACK's gesdd ", info > 0 ? "did not converge" : "refused its input", " for a matrix of ", M, " x ", N,
-                 ": check it for NaN and infinities");
+    check<Error>(info == 0, "svd: LAPACK's gesdd ", info > 0 ? "did not converge" : "refused its input", " for a matrix of ", M, " x ", N);
   });
 }
 
