@@ -211,6 +211,8 @@ struct AttentionMask {
   Tensor bias;               ///< float, broadcast to (B, H, Tq, Tk); when it needs a gradient the composed form is used
   Tensor starts;             ///< int32 (S+1): packed sequences in one row, B = 1
   std::optional<double> scale;  ///< default 1 / sqrt(D)
+  double dropout_p = 0.0;    ///< > 0: dropout of the probabilities, by the composed form
+  RandomKey dropout_key;
 };
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionMask& mask);
 /// The same from matmul and softmax: the reference, and the way when a bias is trained or second derivatives are wanted.

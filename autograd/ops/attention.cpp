@@ -62,7 +62,7 @@ struct KeptMask {
 }  // namespace
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionMask& mask) {
-  if (needs_grad(mask.bias)) return attention_composed(q, k, v, mask);
+  if (needs_grad(mask.bias) || mask.dropout_p > 0.0) return attention_composed(q, k, v, mask);
   detail::check_attention("attention", q, k, v, mask);
   const std::int64_t batch = q.shape()[0], queries = q.shape()[1], heads = q.shape()[2], keys = k.shape()[1];
   KeptMask kept;

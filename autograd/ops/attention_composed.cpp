@@ -47,13 +47,14 @@ Tensor attention_composed(const Tensor& q, const Tensor& k, const Tensor& v, con
   }
   Tensor scores = matmul(heads_first(q), transpose(keys)) * detail::attention_scale(q, mask);
   if (mask.bias.defined()) scores = scores + mask.bias;
-  if (!mask.causal && mask.window == 0 && !mask.key_mask.defined() && !mask.starts.defined()) return heads_first(matmul(softmax(scores), values));
+  const auto probabilities = [&] { return mask.dropout_p > 0.0 ? dropout(softmax(scores), mask.dropout_p, mask.dropout_key) : softmax(scores); };
+  if (!mask.causal && mask.window == 0 && !mask.key_mask.defined() && !mask.starts.defined()) return heads_first(matmul(probabilities(), values));
   const Tensor allowed = allowed_pairs(q, k, mask);
   // A query that may see nothing: softmax over its raw scores, then zeros, so that neither the value nor the gradient is NaN.
   const Tensor nothing = equal(sum(to_dtype(allowed, q.dtype()), {-1}, true), 0.0);
   const Tensor blocked = logical_and(logical_not(allowed), logical_not(nothing));
   scores = masked_fill(scores, blocked, -std::numeric_limits<double>::infinity());
-  return heads_first(masked_fill(matmul(softmax(scores), values), nothing, 0.0));
+  return heads_first(masked_fill(matmul(probabilities(), values), nothing, 0.0));
 }
 
 }  // namespace cambium

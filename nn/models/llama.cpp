@@ -1,0 +1,90 @@
+// The Llama family.
+#include "nn/models/llama.h"
+
+#include "nn/embedding.h"
+#include "nn/linear.h"
+#include "nn/norm.h"
+
+namespace cambium {
+
+namespace {
+
+std::shared_ptr<Layer> projection(std::int64_t in, std::int64_t out, bool with_bias, DType dtype) {
+  return std::make_shared<Linear>(meta({out, in}, dtype), with_bias ? meta({out}, dtype) : Tensor());
+}
+
+std::shared_ptr<Layer> rms(std::int64_t width, const LlamaConfig& c, DType dtype) { return std::make_shared<RmsNorm>(meta({width}, dtype), c.rms_norm_eps); }
+
+}  // namespace
+
+LlamaAttention::LlamaAttention(const LlamaConfig& c, std::int64_t layer, DType dtype)
+    : layer_(layer), heads_(c.num_attention_heads), kv_heads_(c.num_key_value_heads), head_dim_(c.head_dim), window_(c.windows.at(static_cast<std::size_t>(layer))),
+      dropout_(c.attention_dropout), frequencies_(c.frequencies) {
+  q_proj_.set(projection(c.hidden_size, heads_ * head_dim_, c.query_bias, dtype));
+  k_proj_.set(projection(c.hidden_size, kv_heads_ * head_dim_, c.query_bias, dtype));
+  v_proj_.set(projection(c.hidden_size, kv_heads_ * head_dim_, c.query_bias, dtype));
+  o_proj_.set(projection(heads_ * head_dim_, c.hidden_size, c.output_bias, dtype));
+  if (c.query_key_norm) {
+    q_norm_.emplace(*this, "q_norm", rms(head_dim_, c, dtype));
+    k_norm_.emplace(*this, "k_norm", rms(head_dim_, c, dtype));
+  }
+}
+
+Tensor LlamaAttention::forward(const Tensor& x, const DecoderCall& call) const {
+  const std::int64_t batch = x.size(0), time = x.size(1);
+  const auto heads = [&](const Child<Layer>& layer, std::int64_t count) { return reshape(layer->forward(x, call.context), {batch, time, count, head_dim_}); };
+  Tensor q = heads(q_proj_, heads_), k = heads(k_proj_, kv_heads_), v = heads(v_proj_, kv_heads_);
+  if (q_norm_) {
+    q = (*q_norm_)->forward(q, call.context);
+    k = (*k_norm_)->forward(k, call.context);
+  }
+  q = rotary(q, call.positions, frequencies_);
+  k = rotary(k, call.positions, frequencies_);
+  if (call.cache) std::tie(k, v) = call.cache->append(layer_, k, v);
+  const Tensor mixed = attention(q, k, v, call.mask(window_, dropout_, *this));
+  return o_proj_->forward(reshape(mixed, {batch, time, heads_ * head_dim_}), call.context);
+}
+
+LlamaMlp::LlamaMlp(const LlamaConfig& c, DType dtype) : activation_(c.activation) {
+  gate_proj_.set(projection(c.hidden_size, c.intermediate_size, c.mlp_bias, dtype));
+  up_proj_.set(projection(c.hidden_size, c.intermediate_size, c.mlp_bias, dtype));
+  down_proj_.set(projection(c.intermediate_size, c.hidden_size, c.mlp_bias, dtype));
+}
+
+Tensor LlamaMlp::forward(const Tensor& x, const ForwardContext& context) const {
+  return down_proj_->forward(gated(activation_, gate_proj_->forward(x, context), up_proj_->forward(x, context)), context);
+}
+
+LlamaDecoderLayer::LlamaDecoderLayer(const LlamaConfig& c, std::int64_t layer, DType dtype) {
+  self_attn_.set(std::make_shared<LlamaAttention>(c, layer, dtype));
+  mlp_.set(std::make_shared<LlamaMlp>(c, dtype));
+  input_layernorm_.set(rms(c.hidden_size, c, dtype));
+  post_attention_layernorm_.set(rms(c.hidden_size, c, dtype));
+}
+
+Tensor LlamaDecoderLayer::forward(const Tensor& x, const DecoderCall& call) const {
+  const Tensor attended = x + self_attn_->forward(input_layernorm_->forward(x, call.context), call);
+  return attended + mlp_->forward(post_attention_layernorm_->forward(attended, call.context), call.context);
+}
+
+LlamaModel::LlamaModel(const LlamaConfig& c, DType dtype) {
+  embed_tokens.set(std::make_shared<Embedding>(meta({c.vocab_size, c.hidden_size}, dtype), c.pad_token_id));
+  layers.set(std::make_shared<ModuleList<LlamaDecoderLayer>>());
+  for (std::int64_t i = 0; i < c.num_hidden_layers; ++i) layers->append(std::make_shared<LlamaDecoderLayer>(c, i, dtype));
+  norm.set(rms(c.hidden_size, c, dtype));
+}
+
+LlamaForCausalLM::LlamaForCausalLM(LlamaConfig config, DType dtype) : config_(std::move(config)) {
+  model_.set(std::make_shared<LlamaModel>(config_, dtype));
+  auto head = std::make_shared<Linear>(meta({config_.vocab_size, config_.hidden_size}, dtype));
+  if (config_.tie_word_embeddings) head->weight().tie(dynamic_cast<Embedding&>(*model_->embed_tokens).weight);
+  lm_head_.set(std::move(head));
+}
+
+Tensor LlamaForCausalLM::embed(const Tensor& input_ids, const ForwardContext& context) const { return model_->embed_tokens->forward(input_ids, context); }
+
+Tensor LlamaForCausalLM::enter(const Tensor& embeddings, const DecoderCall&) const { return embeddings; }
+
+Tensor LlamaForCausalLM::run_layer(std::size_t index, const Tensor& hidden, const DecoderCall& call) const { return (*model_->layers)[index].forward(hidden, call); }
+
+}  // namespace cambium
