@@ -39,6 +39,8 @@ Tensor::Tensor(std::shared_ptr<Storage> storage, Layout layout, DType dtype) : b
   body_->dtype = dtype;
 }
 
+void Tensor::fail_undefined() { fail<StateError>("an undefined tensor has no shape, no elements and no gradient"); }
+
 std::int64_t Tensor::size(int dim) const { return shape()[normalize_dim(dim, rank(), "size")]; }
 
 kernels::Strided Tensor::view() const {
@@ -97,14 +99,14 @@ double Tensor::item() const {
 const Tensor& Tensor::set_requires_grad(bool value) const {
   check<StateError>(is_leaf(), "set_requires_grad: the tensor is the result of a recorded op: use detach() first");
   check<DTypeError>(!value || is_float(dtype()), "set_requires_grad: only floating tensors have gradients, this one is ", dtype());
-  body_->requires_grad = value;
+  body().requires_grad = value;
   return *this;
 }
 
 void Tensor::set_grad(const Tensor& grad) const {
   check<ShapeError>(grad.shape() == shape(), "set_grad: the gradient has shape ", grad.shape(), ", the tensor ", shape());
   check<DTypeError>(grad.dtype() == dtype(), "set_grad: the gradient is ", grad.dtype(), ", the tensor ", dtype());
-  body_->grad = grad.body_;
+  body().grad = grad.body_;
 }
 
 Tensor empty(const Shape& shape, DType dtype, Device device) {

@@ -23,7 +23,7 @@ void release(std::shared_ptr<Node>&& node) noexcept;
 /// Nothing in this header makes a new tensor from an old one: that is always a public op of autograd/ops.h, which keeps the graph.
 class Tensor {
  public:
-  Tensor() = default;  ///< undefined: no body
+  Tensor() = default;  ///< undefined: no body; asking it for anything is a StateError
   Tensor(std::shared_ptr<Storage> storage, Layout layout, DType dtype);
 
   bool defined() const { return body_ != nullptr; }
@@ -31,14 +31,14 @@ class Tensor {
   bool same_body(const Tensor& other) const { return body_ == other.body_; }
   const void* id() const { return body_.get(); }
 
-  const Shape& shape() const { return body_->layout.shape; }
+  const Shape& shape() const { return body().layout.shape; }
   std::int64_t size(int dim) const;  ///< negative counts from the end; ShapeError
   int rank() const { return shape().rank(); }
   std::int64_t count() const { return shape().count(); }
-  DType dtype() const { return body_->dtype; }
-  Device device() const { return body_->storage->device(); }
-  const Layout& layout() const { return body_->layout; }
-  const std::shared_ptr<Storage>& storage() const { return body_->storage; }
+  DType dtype() const { return body().dtype; }
+  Device device() const { return body().storage->device(); }
+  const Layout& layout() const { return body().layout; }
+  const std::shared_ptr<Storage>& storage() const { return body().storage; }
   bool is_contiguous() const { return layout().is_contiguous(); }
   bool is_meta() const { return storage()->kind() == Storage::Kind::meta; }
 
@@ -56,15 +56,15 @@ class Tensor {
   double item() const;
 
   // The slot of the graph. A leaf is a tensor that no recorded op made.
-  bool requires_grad() const { return body_->requires_grad; }
+  bool requires_grad() const { return body().requires_grad; }
   /// Float leaves only (StateError, DTypeError). Returns *this for chaining.
   const Tensor& set_requires_grad(bool value) const;
-  bool is_leaf() const { return body_->node == nullptr; }
+  bool is_leaf() const { return body().node == nullptr; }
   /// Gradient accumulated by backward(); undefined before, and after reset_grad().
-  Tensor grad() const { return body_->grad ? Tensor(body_->grad) : Tensor(); }
+  Tensor grad() const { return body().grad ? Tensor(body().grad) : Tensor(); }
   void set_grad(const Tensor& grad) const;
-  void reset_grad() const { body_->grad.reset(); }
-  const std::shared_ptr<Node>& node() const { return body_->node; }
+  void reset_grad() const { body().grad.reset(); }
+  const std::shared_ptr<Node>& node() const { return body().node; }
 
  private:
   friend class Record;
@@ -80,6 +80,11 @@ class Tensor {
   };
   explicit Tensor(std::shared_ptr<Body> body) : body_(std::move(body)) {}
   void* checked_data(DType expected) const;
+  Body& body() const {
+    if (body_ == nullptr) [[unlikely]] fail_undefined();
+    return *body_;
+  }
+  [[noreturn]] static void fail_undefined();
 
   std::shared_ptr<Body> body_;
 };

@@ -46,12 +46,10 @@ using Integer = std::int64_t;
 std::uint64_t bits(Integer value) { return static_cast<std::uint64_t>(value); }
 Integer wrapped(std::uint64_t value) { return static_cast<Integer>(value); }
 
-// Quotients round down, so that a = quotient * b + remainder with the remainder's sign that of b.
+// Quotients are truncated; the remainder has the sign of b.
 Integer integer_quotient(Integer a, Integer b) {
   check<Error>(b != 0, "div: integer division by zero");
-  if (b == -1) return wrapped(0 - bits(a));
-  const Integer q = a / b;
-  return a % b != 0 && (a < 0) != (b < 0) ? q - 1 : q;
+  return b == -1 ? wrapped(0 - bits(a)) : a / b;
 }
 Integer integer_remainder(Integer a, Integer b) {
   check<Error>(b != 0, "remainder: integer division by zero");
