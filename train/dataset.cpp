@@ -141,7 +141,7 @@ class LineReader {
   }
 
   void chat(Example& example, const Json& object, std::int64_t line) const {
-    check<ConfigError>(tokenizer_->chat_template().has_value(), where(line), ": this model has no chat template: use prompt and completion instead");
+    check<ConfigError>(!tokenizer_->chat_template().empty(), where(line), ": this model has no chat template: use prompt and completion instead");
     const RenderedChat rendered = render_chat(*tokenizer_, messages(object, line));
     // Pieces are encoded apart at the borders of the assistant's turns, so that no token is half learned.
     std::size_t at = 0;

@@ -1,0 +1,21 @@
+// The whole library in one header.
+#pragma once
+
+#include "autograd/ops.h"
+#include "nn/generation.h"
+#include "nn/linear.h"
+#include "nn/models/model.h"
+#include "nn/module.h"
+#include "nn/optim/adamw.h"
+#include "nn/optim/clip.h"
+#include "nn/optim/schedules.h"
+#include "nn/optim/sgd.h"
+#include "nn/text/chat_template.h"
+#include "nn/text/tokenizer.h"
+#include "peft/peft_model.h"
+#include "tensor/gguf.h"
+#include "tensor/safetensors.h"
+#include "tensor/tensor.h"
+#include "train/batching.h"
+#include "train/dataset.h"
+#include "train/trainer.h"

@@ -1,0 +1,108 @@
+// Shared options, loading of models with adapters, answers and signals.
+#include <csignal>
+#include <filesystem>
+#include <iostream>
+
+#include <unistd.h>
+
+#include "cli/command.h"
+#include "kernels/parallel.h"
+
+namespace cambium::cli {
+
+namespace {
+
+std::atomic<bool> stop_flag{false};
+volatile std::sig_atomic_t caught_signal = 0;
+
+void on_signal(int signal) {
+  if (caught_signal != 0) _exit(128 + signal);  // the second time: at once
+  caught_signal = signal;
+  stop_flag.store(true);  // lock-free, so it is allowed here
+}
+
+DType parse_dtype(const std::string& text) {
+  if (text == "float32") return DType::f32;
+  if (text == "bfloat16") return DType::bf16;
+  if (text == "float16") return DType::f16;
+  fail<ConfigError>("--dtype: expected float32, bfloat16 or float16, found '", text, "'");
+}
+
+}  // namespace
+
+void add_shared(CLI::App& command, SharedOptions& options, Takes takes) {
+  if (takes.model) command.add_option("--model", options.model, "Hugging Face folder or .gguf file")->required();
+  if (takes.adapter) command.add_option("--adapter", options.adapters, "PEFT adapter folder, DIR or DIR=NAME; repeatable")->take_all()->type_name("DIR[=NAME]");
+  if (takes.model) {
+    command.add_option("--device", options.device, "cpu (this build has no CUDA)")->capture_default_str();
+    command.add_option("--dtype", options.dtype, "float32, bfloat16 or float16; default: as stored, float32 for GGUF blocks");
+  }
+  command.add_option("--threads", options.threads, "CPU threads; 0: all that this process may use")->capture_default_str()->check(CLI::NonNegativeNumber);
+  if (takes.seed) command.add_option("--seed", options.seed, "of everything random")->capture_default_str();
+  command.add_flag("--quiet", options.quiet, "no progress on standard error");
+  command.add_flag("--json", options.json, "one JSON object as the last line of standard output");
+}
+
+void apply_shared(const SharedOptions& options) {
+  kernels::set_threads(options.threads);
+  parse_device(options.device);
+}
+
+std::pair<std::string, std::string> parse_adapter(const std::string& text, std::size_t index) {
+  const std::size_t equals = text.rfind('=');
+  if (equals != std::string::npos && !std::filesystem::exists(text)) return {text.substr(0, equals), text.substr(equals + 1)};
+  return {text, index == 0 ? "default" : "adapter" + std::to_string(index)};
+}
+
+std::optional<Tokenizer> find_tokenizer(const std::string& model_path) {
+  namespace fs = std::filesystem;
+  if (fs::is_directory(model_path) && !fs::exists(fs::path(model_path) / "tokenizer.json")) return std::nullopt;
+  if (model_path.ends_with(".gguf") && !GgufFile(model_path).has("tokenizer.ggml.model")) return std::nullopt;
+  return Tokenizer::from_file(model_path);
+}
+
+const Tokenizer& LoadedModel::need_tokenizer() const {
+  check<ConfigError>(tokenizer.has_value(), path, ": this model has no tokenizer.json: give token ids instead of text, or add one to the folder");
+  return *tokenizer;
+}
+
+LoadedModel load_model(const SharedOptions& options, bool trainable_adapter) {
+  apply_shared(options);
+  LoadOptions load;
+  if (!options.dtype.empty()) load.dtype = parse_dtype(options.dtype);
+  LoadedModel out;
+  out.path = options.model;
+  out.base = AutoModelForCausalLM::from_pretrained(options.model, load);
+  out.tokenizer = find_tokenizer(options.model);
+  for (std::size_t i = 0; i < options.adapters.size(); ++i) {
+    const auto [folder, name] = parse_adapter(options.adapters[i], i);
+    AdapterLoadOptions adapter;
+    adapter.is_trainable = trainable_adapter;
+    if (!out.peft) out.peft.reset(new PeftModel(PeftModel::from_pretrained(out.base, folder, name, adapter)));
+    else out.peft->load_adapter(folder, name, adapter);
+  }
+  if (!out.peft) out.base->set_requires_grad(false);
+  return out;
+}
+
+void answer(const SharedOptions& options, const Json& object) {
+  if (options.json) std::cout << object.dump() << std::endl;
+}
+
+void say(const SharedOptions& options, const std::string& line) {
+  if (!options.quiet) std::cerr << line << std::endl;
+}
+
+const std::atomic<bool>& stop_requested() { return stop_flag; }
+
+void catch_signals() {
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+int signal_exit_code() { return caught_signal == 0 ? 0 : 128 + caught_signal; }
+
+}  // namespace cambium::cli

@@ -1,0 +1,206 @@
+// UTF-8, character classes and normal forms on top of utf8proc's tables.
+#include "nn/text/unicode.h"
+
+#include <utf8proc.h>
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "kernels/error.h"
+
+namespace cambium::detail {
+
+namespace {
+
+unsigned byte_at(std::string_view text, std::size_t at) {
+  return at < text.size() ? static_cast<unsigned char>(text[at]) : 0U;
+}
+
+bool is_ascii(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+}
+
+utf8proc_category_t category(char32_t character) { return utf8proc_category(static_cast<utf8proc_int32_t>(character)); }
+
+template <class Map>
+std::string map_characters(std::string_view text, Map&& map) {
+  std::string out;
+  out.reserve(text.size());
+  for (std::size_t at = 0; at < text.size();) map(out, next_character(text, at));
+  return out;
+}
+
+}  // namespace
+
+Utf8Step decode_utf8(std::string_view text, std::size_t at) {
+  const unsigned lead = byte_at(text, at);
+  if (lead < 0x80) return {.character = lead, .size = 1, .valid = true};
+  std::size_t length = 0;
+  unsigned low = 0x80, high = 0xBF;  // of the second byte
+  if (lead >= 0xC2 && lead <= 0xDF) length = 2;
+  else if (lead >= 0xE0 && lead <= 0xEF) length = 3;
+  else if (lead >= 0xF0 && lead <= 0xF4) length = 4;
+  else return {.size = 1};
+  if (lead == 0xE0) low = 0xA0;
+  if (lead == 0xED) high = 0x9F;
+  if (lead == 0xF0) low = 0x90;
+  if (lead == 0xF4) high = 0x8F;
+  char32_t character = lead & (0x7FU >> length);
+  for (std::size_t i = 1; i < length; ++i) {
+    if (at + i >= text.size()) return {.size = i, .cut = true};
+    const unsigned byte = byte_at(text, at + i);
+    if (byte < low || byte > high) return {.size = i};
+    character = character << 6 | (byte & 0x3FU);
+    low = 0x80, high = 0xBF;
+  }
+  return {.character = character, .size = length, .valid = true};
+}
+
+char32_t next_character(std::string_view text, std::size_t& at) {
+  const Utf8Step step = decode_utf8(text, at);
+  at += step.size;
+  return step.valid ? step.character : U'\uFFFD';
+}
+
+char32_t previous_character(std::string_view text, std::size_t& at) {
+  do --at;
+  while (at > 0 && (byte_at(text, at) & 0xC0U) == 0x80U);
+  return decode_utf8(text, at).character;
+}
+
+void append_utf8(std::string& out, char32_t character) {
+  std::array<utf8proc_uint8_t, 4> bytes{};
+  const auto size = utf8proc_encode_char(static_cast<utf8proc_int32_t>(character), bytes.data());
+  for (std::size_t i = 0; i < static_cast<std::size_t>(size); ++i) out += static_cast<char>(bytes[i]);
+}
+
+bool is_valid_utf8(std::string_view text) {
+  for (std::size_t at = 0; at < text.size();) {
+    const Utf8Step step = decode_utf8(text, at);
+    if (!step.valid) return false;
+    at += step.size;
+  }
+  return true;
+}
+
+std::string repair_utf8(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (std::size_t at = 0; at < text.size();) {
+    const Utf8Step step = decode_utf8(text, at);
+    out += step.valid ? text.substr(at, step.size) : kReplacementCharacter;
+    at += step.size;
+  }
+  return out;
+}
+
+std::size_t unfinished_utf8(std::string_view text) {
+  for (std::size_t back = 1; back <= std::min<std::size_t>(3, text.size()); ++back) {
+    const std::size_t at = text.size() - back;
+    if ((byte_at(text, at) & 0xC0U) == 0x80U) continue;
+    const Utf8Step step = decode_utf8(text, at);
+    return step.cut && step.size == back ? back : 0;
+  }
+  return 0;
+}
+
+std::size_t count_characters(std::string_view text) {
+  std::size_t count = 0;
+  for (std::size_t at = 0; at < text.size(); ++count) at += decode_utf8(text, at).size;
+  return count;
+}
+
+bool is_white_space(char32_t c) {
+  if (c < 0x80) return c == ' ' || (c >= 9 && c <= 13);
+  return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
+         c == 0x205F || c == 0x3000;
+}
+
+bool is_numeric(char32_t c) {
+  if (c < 0x80) return c >= '0' && c <= '9';
+  const auto kind = category(c);
+  return kind == UTF8PROC_CATEGORY_ND || kind == UTF8PROC_CATEGORY_NL || kind == UTF8PROC_CATEGORY_NO;
+}
+
+bool is_punctuation(char32_t c) {
+  if (c < 0x80) return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126);
+  const auto kind = category(c);
+  return kind >= UTF8PROC_CATEGORY_PC && kind <= UTF8PROC_CATEGORY_PO;
+}
+
+bool is_word_character(char32_t c) {
+  if (c < 0x80) return c == '_' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+  const auto kind = category(c);
+  if (kind >= UTF8PROC_CATEGORY_LU && kind <= UTF8PROC_CATEGORY_ND) return true;  // letters, marks, decimal digits
+  if (kind == UTF8PROC_CATEGORY_NL || kind == UTF8PROC_CATEGORY_PC || c == 0x200C || c == 0x200D) return true;
+  return (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
+         (c >= 0x1F170 && c <= 0x1F189);  // letters in circles and squares are Other_Alphabetic
+}
+
+std::string_view trim_white_space(std::string_view text, bool left, bool right) {
+  std::size_t begin = 0, end = text.size();
+  while (left && begin < end) {
+    std::size_t at = begin;
+    if (!is_white_space(next_character(text, at))) break;
+    begin = at;
+  }
+  while (right && end > begin) {
+    std::size_t at = end;
+    if (!is_white_space(previous_character(text, at))) break;
+    end = at;
+  }
+  return text.substr(begin, end - begin);
+}
+
+std::string normalize_unicode(std::string_view text, NormalForm form) {
+  if (is_ascii(text)) return std::string(text);
+  const bool compatible = form == NormalForm::nfkc || form == NormalForm::nfkd;
+  const bool compose = form == NormalForm::nfc || form == NormalForm::nfkc;
+  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | (compatible ? UTF8PROC_COMPAT : 0));
+  std::vector<utf8proc_int32_t> characters;
+  characters.reserve(text.size());
+  std::array<utf8proc_int32_t, 32> parts{};  // the longest decomposition has 18
+  for (std::size_t at = 0; at < text.size();) {
+    const auto count = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(next_character(text, at)), parts.data(),
+                                               static_cast<utf8proc_ssize_t>(parts.size()), options, nullptr);
+    check<Error>(count >= 0 && static_cast<std::size_t>(count) <= parts.size(), "normalize_unicode: a character that cannot be decomposed");
+    characters.insert(characters.end(), parts.begin(), parts.begin() + count);
+  }
+  // Canonical order. utf8proc's own loop sorts by exchanging neighbours, quadratic on a long run of marks.
+  const auto combining = [](utf8proc_int32_t c) { return utf8proc_get_property(c)->combining_class; };
+  for (auto run = characters.begin(); run != characters.end();) {
+    if (combining(*run) == 0) {
+      ++run;
+      continue;
+    }
+    const auto end = std::find_if(run, characters.end(), [&](utf8proc_int32_t c) { return combining(c) == 0; });
+    std::stable_sort(run, end, [&](utf8proc_int32_t a, utf8proc_int32_t b) { return combining(a) < combining(b); });
+    run = end;
+  }
+  auto size = static_cast<utf8proc_ssize_t>(characters.size());
+  if (compose) {
+    size = utf8proc_normalize_utf32(characters.data(), size, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+    check<Error>(size >= 0, "normalize_unicode: ", utf8proc_errmsg(size));
+  }
+  std::string out;
+  out.reserve(text.size());
+  for (std::size_t i = 0; i < static_cast<std::size_t>(size); ++i) append_utf8(out, static_cast<char32_t>(characters[i]));
+  return out;
+}
+
+std::string to_lower_case(std::string_view text) {
+  return map_characters(text, [](std::string& out, char32_t c) {
+    if (c == 0x130) out += "i\xCC\x87";  // the one letter whose small form takes two characters
+    else append_utf8(out, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
+  });
+}
+
+std::string to_upper_case(std::string_view text) {
+  return map_characters(text, [](std::string& out, char32_t c) {
+    if (c == 0xDF) out += "SS";
+    else append_utf8(out, static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(c))));
+  });
+}
+
+}  // namespace cambium::detail
