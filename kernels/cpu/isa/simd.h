@@ -36,8 +36,8 @@ typedef uint16_t vh __attribute__((vector_size(2 * kLanes)));    ///< kLanes 16-
 struct bf16 { uint16_t bits; };
 struct f16 { uint16_t bits; };
 
-inline vf set(float x) { return vf{} + x; }
-inline vd set(double x) { return vd{} + x; }
+inline vf set(float x) { return x - vf{}; }                    // x - 0 is x for every x and costs nothing; 0 + x is not, for -0
+inline vd set(double x) { return x - vd{}; }
 inline vi set(int32_t x) { return vi{} + x; }
 inline vf bits_to_float(vi x) { return reinterpret_cast<vf>(x); }
 inline vi bits_of(vf x) { return reinterpret_cast<vi>(x); }

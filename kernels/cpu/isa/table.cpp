@@ -5,11 +5,13 @@
 
 namespace cambium::kernels::cpu::CAMBIUM_ISA {
 
+extern const AttentionTable attention_table;
 extern const ElementwiseTable elementwise_table;
 
 constinit const IsaTable isa_table = {
     .isa = Isa::CAMBIUM_ISA,
     .float_lanes = kLanes,
+    .attention = &attention_table,
     .elementwise = &elementwise_table,
 };
 

@@ -8,11 +8,13 @@ namespace cambium::kernels::cpu {
 
 enum class Isa : uint8_t { portable, avx2, avx512 };
 
+struct AttentionTable;
 struct ElementwiseTable;
 
 struct IsaTable {
   Isa isa;
   int float_lanes;
+  const AttentionTable* attention;
   const ElementwiseTable* elementwise;
 };
 
