@@ -65,7 +65,7 @@ int safetensors(const std::string& path, const InspectArguments& a, Json& json) 
 
 int gguf(const InspectArguments& a, Json& json) {
   const GgufFile file(a.path);
-  for (const std::string& key : file.keys()) std::cout << "  " << key << " = " << file.describe(key) << '\n';
+  for (const std::string_view key : file.keys()) std::cout << "  " << key << " = " << file.value(key).text() << '\n';
   TensorTable table(a.check_values);
   for (const auto& info : file.tensors()) table.row({std::string(info.name), concat_text(info.type), info.shape}, [&] { return file.tensor(info.name); });
   return table.finish(json);

@@ -1,4 +1,5 @@
 // The `cambium` command: finds the subcommand, reads options and configuration files, turns errors into one line and an exit code.
+#include <algorithm>
 #include <iostream>
 
 #include "cli/arguments.h"
