@@ -196,7 +196,7 @@ TEST_CASE("binary functions of integers") {
     };
     expect(BinaryFunction::add, [](double x, double y) { return x + y; });
     expect(BinaryFunction::mul, [](double x, double y) { return x * y; });
-    expect(BinaryFunction::div, [](double x, double y) { return std::floor(x / y); });
+    expect(BinaryFunction::div, [](double x, double y) { return std::trunc(x / y); });
     expect(BinaryFunction::remainder, [](double x, double y) { return x - y * std::floor(x / y); });
     expect(BinaryFunction::maximum, [](double x, double y) { return std::max(x, y); });
     expect(BinaryFunction::minimum, [](double x, double y) { return std::min(x, y); });
