@@ -26,7 +26,8 @@ struct Cell {
 
 TEST_CASE("forward") {
   for (const DType dtype : kFloats) {
-    for (const auto& [B, H] : {std::pair<std::int64_t, std::int64_t>{1, 1}, {3, 5}, {0, 4}, {70, 130}}) {
+    for (const Shape& size : {Shape{1, 1}, Shape{3, 5}, Shape{0, 4}, Shape{70, 130}}) {
+      const std::int64_t B = size[0], H = size[1];
       Cell c(dtype, B, H);
       const std::vector<double> x = c.gates.values();
       c.forward();
