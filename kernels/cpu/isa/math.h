@@ -60,7 +60,7 @@ inline vd vexp(vd x) {
 inline vf vlog(vf x) {
   const vi tiny = x < 0x1p-126F;
   const vf scaled = select(tiny, x * 0x1p24F, x);
-  const vi u = bits_of(scaled) - 0x3f3504f3;        // sqrt(1/2): the mantissa falls into [sqrt(1/2), sqrt(2))
+  const vi u = reinterpret_cast<vi>(reinterpret_cast<vu>(scaled) - 0x3f3504f3U);  // sqrt(1/2): the mantissa falls into [sqrt(1/2), sqrt(2))
   const vi e = u >> 23;
   const vf m = bits_to_float((u & 0x7fffff) + 0x3f3504f3), f = m - 1.0F;
   const vf k = to_float(e) - select(tiny, set(24.0F), vf{});

@@ -10,12 +10,14 @@ enum class Isa : uint8_t { portable, avx2, avx512 };
 
 struct AttentionTable;
 struct ElementwiseTable;
+struct GemmTable;
 
 struct IsaTable {
   Isa isa;
   int float_lanes;
   const AttentionTable* attention;
   const ElementwiseTable* elementwise;
+  const GemmTable* gemm;
 };
 
 namespace portable { extern const IsaTable isa_table; }
