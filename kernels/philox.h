@@ -38,7 +38,7 @@ CAMBIUM_DEVICE inline PhiloxWords philox(std::uint64_t seed, std::uint64_t offse
 CAMBIUM_DEVICE inline float uniform_of(std::uint32_t word) { return static_cast<float>(static_cast<std::int32_t>(word >> 8)) * 0x1p-24F; }
 
 /// Natural logarithm of a normal positive float, within 1 ulp or so (polynomial of Cephes' logf).
-CAMBIUM_DEVICE inline float portable_log(float value) {
+[[gnu::always_inline]] CAMBIUM_DEVICE inline float portable_log(float value) {
   std::uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);
   // Mantissa in [sqrt(1/2), sqrt(2)), exponent to match.
@@ -65,7 +65,7 @@ CAMBIUM_DEVICE inline float portable_log(float value) {
 }
 
 /// Cosine and sine of 2 pi `turns` for turns in [0, 1) with at most 24 bits (polynomials of Cephes' sinf and cosf).
-CAMBIUM_DEVICE inline void portable_turn(float turns, float& cosine, float& sine) {
+[[gnu::always_inline]] CAMBIUM_DEVICE inline void portable_turn(float turns, float& cosine, float& sine) {
   const std::int32_t quarter = static_cast<std::int32_t>(turns * 4.0F + 0.5F);  // 0..4
   const float x = (turns * 4.0F - static_cast<float>(quarter)) * 1.57079632679F, z = x * x;
   float s = -1.9515295891e-4F, c = 2.443315711809948e-5F;
@@ -83,7 +83,7 @@ CAMBIUM_DEVICE inline void portable_turn(float turns, float& cosine, float& sine
 
 /// Two standard normal numbers from two words (Box and Muller 1958): r cos t and r sin t with r = sqrt(-2 ln u1), t = 2 pi u2, where u1 is
 /// `uniform_of(word0)` + 2^-24, in (0, 1], and u2 is `uniform_of(word1)`. Elements 2j and 2j + 1 of a tensor share words 2j and 2j + 1.
-CAMBIUM_DEVICE inline void normal_pair_of(std::uint32_t word0, std::uint32_t word1, float& first, float& second) {
+[[gnu::always_inline]] CAMBIUM_DEVICE inline void normal_pair_of(std::uint32_t word0, std::uint32_t word1, float& first, float& second) {
   const float radius = std::sqrt(-2.0F * portable_log(uniform_of(word0) + 0x1p-24F));
   float cosine, sine;
   portable_turn(uniform_of(word1), cosine, sine);

@@ -126,7 +126,7 @@ TEST_CASE("index_add keeps the order of the index and gives the same bits for an
 TEST_CASE("sort is stable and counts NaN as the greatest") {
   for (const DType dtype : kAll) {
     for (const bool descending : {false, true}) {
-      for (const std::int64_t n : {0, 1, 2, 257}) {
+      for (const std::int64_t n : {0, 1, 2, 257, 3001}) {
         Array x(dtype, {3, n}), values(dtype, {3, n}), indices(DType::i64, {3, n});
         x.random(4, is_float(dtype) || dtype == DType::i8 ? -10 : 0, dtype == DType::boolean ? 2 : 10);
         if (is_float(dtype) && n > 100) {

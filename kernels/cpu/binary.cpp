@@ -158,7 +158,10 @@ void where(Context&, Strided out, Strided condition, Strided a, Strided b) {
       const bool* c = reinterpret_cast<const bool*>(p[1]);
       const T *x = reinterpret_cast<const T*>(p[2]), *y = reinterpret_cast<const T*>(p[3]);
       if (s[0] == 1 && s[1] == 1 && s[2] == 1 && s[3] == 1) {
-        for (std::int64_t i = 0; i < count; ++i) o[i] = c[i] ? x[i] : y[i];
+        for (std::int64_t i = 0; i < count; ++i) {  // masks, not branches: conditions may be random
+          const T mask = static_cast<T>(T{0} - T{c[i]});
+          o[i] = static_cast<T>((x[i] & mask) | (y[i] & ~mask));
+        }
       } else {
         for (std::int64_t i = 0; i < count; ++i) o[i * s[0]] = c[i * s[1]] ? x[i * s[2]] : y[i * s[3]];
       }

@@ -105,11 +105,13 @@ void count_not_finite(Context&, Strided out, Strided x) {
                                                      : std::is_same_v<T, float16> ? 0x7c00U
                                                                                   : 0x7f80U);
         std::int64_t found = 0;
-        for (std::int64_t i = 0; i < count; ++i) {
+        const auto is_special = [&](std::int64_t element) {
           Bits bits;
-          std::memcpy(&bits, p[0] + i * strides[0] * static_cast<std::int64_t>(sizeof(T)), sizeof(T));
-          found += (bits & kExponent) == kExponent;
-        }
+          std::memcpy(&bits, p[0] + element * static_cast<std::int64_t>(sizeof(T)), sizeof(T));
+          return (bits & kExponent) == kExponent;
+        };
+        if (strides[0] == 1) for (std::int64_t i = 0; i < count; ++i) found += is_special(i);
+        else for (std::int64_t i = 0; i < count; ++i) found += is_special(i * strides[0]);
         if (found) total.fetch_add(found, std::memory_order_relaxed);
       });
     });

@@ -65,11 +65,16 @@ void random_uniform(Context&, Strided out, std::uint64_t seed, std::uint64_t off
 void random_normal(Context&, Strided out, std::uint64_t seed, std::uint64_t offset, double mean, double deviation) {
   fill_random(out, seed, offset, "random_normal", [=]<class A>(A* values, const std::uint32_t* words) {
     const A center = static_cast<A>(mean), scale = static_cast<A>(deviation);
-    for (std::int64_t i = 0; i < kWords; i += 2) {
-      float first, second;
-      normal_pair_of(words[i], words[i + 1], first, second);
-      values[i] = center + scale * static_cast<A>(first);
-      values[i + 1] = center + scale * static_cast<A>(second);
+    std::uint32_t first_words[kWords / 2], second_words[kWords / 2];
+    float first[kWords / 2], second[kWords / 2];
+    for (std::int64_t i = 0; i < kWords / 2; ++i) {
+      first_words[i] = words[2 * i];
+      second_words[i] = words[2 * i + 1];
+    }
+    for (std::int64_t i = 0; i < kWords / 2; ++i) normal_pair_of(first_words[i], second_words[i], first[i], second[i]);
+    for (std::int64_t i = 0; i < kWords / 2; ++i) {
+      values[2 * i] = center + scale * static_cast<A>(first[i]);
+      values[2 * i + 1] = center + scale * static_cast<A>(second[i]);
     }
   });
 }

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "kernels/cpu/cpu.h"
@@ -29,6 +30,24 @@ struct Narrow {
   static Entry make(std::uint32_t rank, std::int64_t position) { return (static_cast<std::uint64_t>(rank) << 32) | static_cast<std::uint64_t>(position); }
   static std::int64_t position(Entry entry) { return static_cast<std::int64_t>(entry & 0xffffffffU); }
 };
+// Least digit first over the upper 32 bits: entries arrive by ascending position, and every pass keeps the order of equals.
+void sort_entries(std::vector<std::uint64_t>& entries) {
+  constexpr std::size_t kDigit = 2048;
+  if (entries.size() < 1024) return std::sort(entries.begin(), entries.end());
+  std::vector<std::uint64_t> other(entries.size());
+  std::vector<std::size_t> starts(kDigit);
+  for (const int shift : {32, 43, 54}) {
+    const auto digit = [shift](std::uint64_t entry) { return static_cast<std::size_t>(entry >> shift) & (kDigit - 1); };
+    std::fill(starts.begin(), starts.end(), std::size_t{0});
+    for (const std::uint64_t entry : entries) ++starts[digit(entry)];
+    std::exclusive_scan(starts.begin(), starts.end(), starts.begin(), std::size_t{0});
+    for (const std::uint64_t entry : entries) other[starts[digit(entry)]++] = entry;
+    entries.swap(other);
+  }
+}
+template <class Entry>
+void sort_entries(std::vector<Entry>& entries) { std::sort(entries.begin(), entries.end()); }
+
 struct Wide {
   struct Entry {
     std::uint64_t rank;
@@ -50,7 +69,7 @@ void sort_rows(const Strided& values, const Strided& indices, const Strided& x, 
         const auto rank = rank_of(convert<acc_t<T>>(row[i]));
         entries[static_cast<std::size_t>(i)] = Packing::make(descending ? ~rank : rank, i);  // positions ascend in both orders
       }
-      if (take == n) std::sort(entries.begin(), entries.end());
+      if (take == n) sort_entries(entries);
       else std::partial_sort(entries.begin(), entries.begin() + take, entries.end());
       for (std::int64_t i = 0; i < take; ++i) {
         const std::int64_t position = Packing::position(entries[static_cast<std::size_t>(i)]);
