@@ -234,11 +234,13 @@ Tensor checkpoint(const std::function<Tensor(std::span<const Tensor>)>& function
   Tensor out;
   {
     NoGrad no_grad;
-    out = function(inputs);
-    // The function may hand back one of its inputs or parameters; the record needs a result of its own.
-    if (out.defined() && out.storage().use_count() > 1) out = clone(out);
+    Tensor result = function(inputs);
+    check<StateError>(result.defined(), "checkpoint: the function returned an undefined tensor");
+    // The function may hand back something that others hold too; the record needs a result of its own.
+    out = Tensor(result.storage(), result.layout(), result.dtype());
+    result = Tensor();
+    if (out.storage().use_count() > 1) out = clone(out);
   }
-  check<StateError>(out.defined(), "checkpoint: the function returned an undefined tensor");
   std::vector<Tensor> all(inputs.begin(), inputs.end());
   all.insert(all.end(), parameters.begin(), parameters.end());
   std::vector<Saved> kept;  // parameters too: an optimizer's step in between must not go unnoticed
