@@ -147,6 +147,11 @@ namespace cpu {
 const Kernels& table();
 }
 
+namespace detail {
+/// Puts another table in the CPU's place, nullptr the own one again: for tests that watch what ops call.
+void replace_cpu_table(const Kernels* table);
+}  // namespace detail
+
 /// The table of a device; DeviceError for one that this build does not have.
 const Kernels& kernels_for(Device device);
 

@@ -107,7 +107,7 @@ void add_rotary(std::vector<OpRow>& rows) {
         Index first = i, second = i;
         first[3] = interleaved ? 2 * i[3] : i[3];
         second[3] = interleaved ? 2 * i[3] + 1 : i[3] + half;
-        const double a = x[0].at(first), b = x[0].at(second), c = 1.25 * static_cast<double>(static_cast<float>(std::cos(angle))), s = 1.25 * static_cast<double>(static_cast<float>(std::sin(angle)));
+        const double a = x[0].at(first), b = x[0].at(second), c = static_cast<float>(1.25 * std::cos(angle)), s = static_cast<float>(1.25 * std::sin(angle));
         out[first] = a * c - b * s;
         out[second] = a * s + b * c;
       });
