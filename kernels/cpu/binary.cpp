@@ -3,6 +3,8 @@
 
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/isa/pointwise.h"
 #include "kernels/cpu/pointwise.h"
 #include "kernels/cpu/rows.h"
 
@@ -21,8 +23,24 @@ T float_remainder(T a, T b) {
   return r != T(0) && (r < T(0)) != (b < T(0)) ? r + b : r;
 }
 
+// The vector code of the chosen instruction set for the functions that it has; nullptr for the others.
+BinaryRow<float> vector_row(BinaryFunction function) {
+  const auto& table = isa().pointwise->binary;
+  switch (function) {
+    case BinaryFunction::add: return table.add;
+    case BinaryFunction::sub: return table.sub;
+    case BinaryFunction::mul: return table.mul;
+    case BinaryFunction::div: return table.div;
+    case BinaryFunction::maximum: return table.maximum;
+    case BinaryFunction::minimum: return table.minimum;
+    default: return nullptr;
+  }
+}
+
 template <class T>
 BinaryRow<T> float_row(BinaryFunction function) {
+  if constexpr (std::is_same_v<T, float>)
+    if (const BinaryRow<float> row = vector_row(function)) return row;
   using N = std::int64_t;
   switch (function) {
     case BinaryFunction::add: return [](T* o, const T* a, const T* b, N n) { map(o, a, b, n, [](T x, T y) { return x + y; }); };

@@ -1,5 +1,8 @@
 // Dropout with masks that are made again from their counter instead of being stored.
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/element_of.h"
+#include "kernels/cpu/isa/streams.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/philox.h"
 
@@ -7,6 +10,14 @@ namespace cambium::kernels::cpu {
 
 void dropout(Context&, Strided out, Strided x, double p, std::uint64_t seed, std::uint64_t offset) {
   const std::int64_t count = x.count();
+  if (is_vector_type(x.dtype)) {
+    const float scale = p < 1 ? static_cast<float>(1 / (1 - p)) : 0.0F;
+    const std::int64_t size = item_size(x.dtype);
+    return parallel_ranges(count, kGrain, [&](std::int64_t begin, std::int64_t end) {
+      isa().streams->dropout(element_of(x.dtype), out.as<std::byte>() + begin * size, x.as<std::byte>() + begin * size, begin / 4, end - begin, static_cast<float>(p),
+                             scale, seed, offset);
+    });
+  }
   visit_float(x.dtype, "dropout", [&](auto tag) {
     using T = typename decltype(tag)::type;
     using A = acc_t<T>;

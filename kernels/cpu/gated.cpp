@@ -1,5 +1,8 @@
 // Gated activations f(gate) up and their backward.
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/element_of.h"
+#include "kernels/cpu/isa/pointwise.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/pointwise.h"
 
@@ -17,9 +20,28 @@ void visit_gate(UnaryFunction function, F&& f) {
   }
 }
 
+Gate gate_of(UnaryFunction function) {
+  switch (function) {
+    case UnaryFunction::silu: return Gate::silu;
+    case UnaryFunction::gelu_tanh: return Gate::gelu_tanh;
+    case UnaryFunction::gelu_erf: return Gate::gelu_erf;
+    case UnaryFunction::relu: return Gate::relu;
+    default: fail<Error>("gated: expected silu, gelu_tanh, gelu_erf or relu");
+  }
+}
+
+// The address of element i, or of nothing if the operand is absent.
+std::byte* element(const Strided& s, std::int64_t i) { return s ? s.as<std::byte>() + i * item_size(s.dtype) : nullptr; }
+
 }  // namespace
 
 void gated(Context&, UnaryFunction function, Strided out, Strided gate, Strided up) {
+  if (is_vector_type(out.dtype)) {
+    const Gate kind = gate_of(function);
+    return parallel_ranges(out.count(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+      isa().pointwise->gated(element_of(out.dtype), kind, element(out, begin), element(gate, begin), element(up, begin), end - begin);
+    });
+  }
   visit_gate(function, [&](auto f) {
     visit_float(out.dtype, "gated", [&](auto tag) {
       using T = typename decltype(tag)::type;
@@ -33,6 +55,13 @@ void gated(Context&, UnaryFunction function, Strided out, Strided gate, Strided 
 }
 
 void gated_backward(Context&, UnaryFunction function, Strided dgate, Strided dup, Strided g, Strided gate, Strided up) {
+  if (is_vector_type(g.dtype)) {
+    const Gate kind = gate_of(function);
+    return parallel_ranges(g.count(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+      isa().pointwise->gated_backward(element_of(g.dtype), kind, element(dgate, begin), element(dup, begin), element(g, begin), element(gate, begin),
+                                      element(up, begin), end - begin);
+    });
+  }
   visit_gate(function, [&](auto f) {
     visit_float(g.dtype, "gated_backward", [&](auto tag) {
       using T = typename decltype(tag)::type;

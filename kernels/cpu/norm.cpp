@@ -1,7 +1,12 @@
 // Layer normalisation (Ba et al. 2016, arXiv 1607.06450) and RMS normalisation (Zhang and Sennrich 2019, arXiv 1910.07467).
 #include <cmath>
+#include <vector>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/element_of.h"
+#include "kernels/cpu/isa/norm.h"
+#include "kernels/cpu/rows.h"
 #include "kernels/parallel.h"
 
 namespace cambium::kernels::cpu {
@@ -11,10 +16,39 @@ template <class T> acc_t<T> value_or_one(const Strided& gamma, std::int64_t i) {
   return gamma ? convert<acc_t<T>>(gamma.as<T>()[i]) : acc_t<T>(1);
 }
 
+// Rows per task of a forward, and rows whose sums for gamma and beta are added up before the tree over the blocks.
+std::int64_t rows_per_task(std::int64_t n) { return std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(n, 1)); }
+constexpr std::int64_t kBlockRows = 32;
+constexpr std::int64_t kColumns = 512;
+
+std::byte* element(const Strided& s, std::int64_t i) { return s ? s.as<std::byte>() + i * item_size(s.dtype) : nullptr; }
+float* statistic(const Strided& s, std::int64_t row) { return s ? s.as<float>() + row : nullptr; }
+
+// Backward in blocks of rows: `block(begin, rows, dgamma, dbeta)` writes the block's sums, which are then added by a tree over the blocks.
+template <class F>
+void backward_in_blocks(Strided dgamma, Strided dbeta, std::int64_t rows, std::int64_t n, F&& block) {
+  const std::int64_t blocks = (rows + kBlockRows - 1) / kBlockRows;
+  std::vector<float> gamma_sums(static_cast<std::size_t>(dgamma ? blocks * n : 0)), beta_sums(static_cast<std::size_t>(dbeta ? blocks * n : 0));
+  parallel_for(blocks, [&](std::int64_t b) {
+    block(b * kBlockRows, std::min(kBlockRows, rows - b * kBlockRows), dgamma ? gamma_sums.data() + b * n : nullptr, dbeta ? beta_sums.data() + b * n : nullptr);
+  });
+  if (!dgamma && !dbeta) return;
+  parallel_ranges(n, kColumns, [&](std::int64_t begin, std::int64_t end) {
+    if (dgamma) isa().norm->sum_blocks(element_of(dgamma.dtype), element(dgamma, begin), gamma_sums.data() + begin, blocks, n, end - begin);
+    if (dbeta) isa().norm->sum_blocks(element_of(dbeta.dtype), element(dbeta, begin), beta_sums.data() + begin, blocks, n, end - begin);
+  });
+}
+
 }  // namespace
 
 void layer_norm_forward(Context&, Strided y, Strided mean, Strided rstd, Strided x, Strided gamma, Strided beta, double epsilon) {
   const std::int64_t rows = x.shape[0], n = x.shape[1];
+  if (is_vector_type(x.dtype)) {
+    return parallel_ranges(rows, rows_per_task(n), [&](std::int64_t begin, std::int64_t end) {
+      isa().norm->layer_forward(element_of(x.dtype), element(y, begin * n), statistic(mean, begin), statistic(rstd, begin), element(x, begin * n), gamma.data,
+                                beta.data, end - begin, n, static_cast<float>(epsilon));
+    });
+  }
   visit_float(x.dtype, "layer_norm", [&](auto tag) {
     using T = typename decltype(tag)::type;
     using A = acc_t<T>;
@@ -40,6 +74,12 @@ void layer_norm_forward(Context&, Strided y, Strided mean, Strided rstd, Strided
 
 void layer_norm_backward(Context&, Strided dx, Strided dgamma, Strided dbeta, Strided g, Strided x, Strided mean, Strided rstd, Strided gamma) {
   const std::int64_t rows = x.shape[0], n = x.shape[1];
+  if (is_vector_type(x.dtype)) {
+    return backward_in_blocks(dgamma, dbeta, rows, n, [&](std::int64_t begin, std::int64_t count, float* gamma_sums, float* beta_sums) {
+      isa().norm->layer_backward(element_of(x.dtype), element(dx, begin * n), gamma_sums, beta_sums, element(g, begin * n), element(x, begin * n),
+                                 statistic(mean, begin), statistic(rstd, begin), gamma.data, count, n);
+    });
+  }
   visit_float(x.dtype, "layer_norm_backward", [&](auto tag) {
     using T = typename decltype(tag)::type;
     using A = acc_t<T>;
@@ -72,6 +112,12 @@ void layer_norm_backward(Context&, Strided dx, Strided dgamma, Strided dbeta, St
 
 void rms_norm_forward(Context&, Strided y, Strided rstd, Strided x, Strided gamma, double epsilon) {
   const std::int64_t rows = x.shape[0], n = x.shape[1];
+  if (is_vector_type(x.dtype)) {
+    return parallel_ranges(rows, rows_per_task(n), [&](std::int64_t begin, std::int64_t end) {
+      isa().norm->rms_forward(element_of(x.dtype), element(y, begin * n), statistic(rstd, begin), element(x, begin * n), gamma.data, end - begin, n,
+                              static_cast<float>(epsilon));
+    });
+  }
   visit_float(x.dtype, "rms_norm", [&](auto tag) {
     using T = typename decltype(tag)::type;
     using A = acc_t<T>;
@@ -90,6 +136,12 @@ void rms_norm_forward(Context&, Strided y, Strided rstd, Strided x, Strided gamm
 
 void rms_norm_backward(Context&, Strided dx, Strided dgamma, Strided g, Strided x, Strided rstd, Strided gamma) {
   const std::int64_t rows = x.shape[0], n = x.shape[1];
+  if (is_vector_type(x.dtype)) {
+    return backward_in_blocks(dgamma, {}, rows, n, [&](std::int64_t begin, std::int64_t count, float* gamma_sums, float*) {
+      isa().norm->rms_backward(element_of(x.dtype), element(dx, begin * n), gamma_sums, element(g, begin * n), element(x, begin * n), statistic(rstd, begin),
+                               gamma.data, count, n);
+    });
+  }
   visit_float(x.dtype, "rms_norm_backward", [&](auto tag) {
     using T = typename decltype(tag)::type;
     using A = acc_t<T>;

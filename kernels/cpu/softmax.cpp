@@ -3,12 +3,27 @@
 #include <limits>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/element_of.h"
+#include "kernels/cpu/isa/softmax.h"
+#include "kernels/cpu/rows.h"
 #include "kernels/parallel.h"
 
 namespace cambium::kernels::cpu {
+namespace {
+
+std::byte* element(const Strided& s, std::int64_t i) { return s.as<std::byte>() + i * item_size(s.dtype); }
+std::int64_t rows_per_task(std::int64_t n) { return std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(n, 1)); }
+
+}  // namespace
 
 void softmax_forward(Context&, Strided y, Strided x, bool logarithm) {
   const std::int64_t rows = x.shape[0], n = x.shape[1];
+  if (is_vector_type(x.dtype)) {
+    return parallel_ranges(rows, rows_per_task(n), [&](std::int64_t begin, std::int64_t end) {
+      isa().softmax->forward(element_of(x.dtype), element(y, begin * n), element(x, begin * n), end - begin, n, logarithm);
+    });
+  }
   visit_float(x.dtype, "softmax", [&](auto tag) {
     using T = typename decltype(tag)::type;
     using A = acc_t<T>;
@@ -30,6 +45,11 @@ void softmax_forward(Context&, Strided y, Strided x, bool logarithm) {
 
 void softmax_backward(Context&, Strided dx, Strided g, Strided y, bool logarithm) {
   const std::int64_t rows = y.shape[0], n = y.shape[1];
+  if (is_vector_type(y.dtype)) {
+    return parallel_ranges(rows, rows_per_task(n), [&](std::int64_t begin, std::int64_t end) {
+      isa().softmax->backward(element_of(y.dtype), element(dx, begin * n), element(g, begin * n), element(y, begin * n), end - begin, n, logarithm);
+    });
+  }
   visit_float(y.dtype, "softmax_backward", [&](auto tag) {
     using T = typename decltype(tag)::type;
     using A = acc_t<T>;

@@ -4,6 +4,8 @@
 
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/isa/pointwise.h"
 #include "kernels/cpu/pointwise.h"
 #include "kernels/cpu/rows.h"
 
@@ -20,8 +22,62 @@ void backward_row(T* dx, const T* g, const T* value, std::int64_t n, T p, T q) {
   for (std::int64_t i = 0; i < n; ++i) dx[i] = g[i] * Function::d(value[i], p, q);
 }
 
+// The vector code of the chosen instruction set for the functions that it has; nullptr for the others.
+UnaryRow<float> vector_row(UnaryFunction function) {
+  const auto& table = isa().pointwise->unary;
+  switch (function) {
+    case UnaryFunction::neg: return table.neg;
+    case UnaryFunction::abs: return table.abs;
+    case UnaryFunction::exp: return table.exp;
+    case UnaryFunction::log: return table.log;
+    case UnaryFunction::sqrt: return table.sqrt;
+    case UnaryFunction::rsqrt: return table.rsqrt;
+    case UnaryFunction::reciprocal: return table.reciprocal;
+    case UnaryFunction::square: return table.square;
+    case UnaryFunction::tanh: return table.tanh;
+    case UnaryFunction::sigmoid: return table.sigmoid;
+    case UnaryFunction::relu: return table.relu;
+    case UnaryFunction::erf: return table.erf;
+    case UnaryFunction::gelu_erf: return table.gelu_erf;
+    case UnaryFunction::gelu_tanh: return table.gelu_tanh;
+    case UnaryFunction::quick_gelu: return table.quick_gelu;
+    case UnaryFunction::silu: return table.silu;
+    case UnaryFunction::add_scalar: return table.add_scalar;
+    case UnaryFunction::mul_scalar: return table.mul_scalar;
+    case UnaryFunction::rsub_scalar: return table.rsub_scalar;
+    case UnaryFunction::rdiv_scalar: return table.rdiv_scalar;
+    default: return nullptr;
+  }
+}
+
+UnaryBackwardRow<float> vector_backward_row(UnaryFunction function) {
+  const auto& table = isa().pointwise->unary_backward;
+  switch (function) {
+    case UnaryFunction::neg: return table.neg;
+    case UnaryFunction::exp: return table.exp;
+    case UnaryFunction::log: return table.log;
+    case UnaryFunction::sqrt: return table.sqrt;
+    case UnaryFunction::rsqrt: return table.rsqrt;
+    case UnaryFunction::reciprocal: return table.reciprocal;
+    case UnaryFunction::square: return table.square;
+    case UnaryFunction::tanh: return table.tanh;
+    case UnaryFunction::sigmoid: return table.sigmoid;
+    case UnaryFunction::relu: return table.relu;
+    case UnaryFunction::gelu_erf: return table.gelu_erf;
+    case UnaryFunction::gelu_tanh: return table.gelu_tanh;
+    case UnaryFunction::quick_gelu: return table.quick_gelu;
+    case UnaryFunction::silu: return table.silu;
+    case UnaryFunction::add_scalar: return table.add_scalar;
+    case UnaryFunction::mul_scalar: return table.mul_scalar;
+    case UnaryFunction::rsub_scalar: return table.rsub_scalar;
+    default: return nullptr;
+  }
+}
+
 template <class T>
 UnaryRow<T> unary_row(UnaryFunction function) {
+  if constexpr (std::is_same_v<T, float>)
+    if (const UnaryRow<float> row = vector_row(function)) return row;
   switch (function) {
 #define CAMBIUM_ROW(name, needs, value, derivative) case UnaryFunction::name: return &forward_row<name##_function, T>;
     CAMBIUM_UNARY_FUNCTIONS(CAMBIUM_ROW)
@@ -32,6 +88,8 @@ UnaryRow<T> unary_row(UnaryFunction function) {
 
 template <class T>
 UnaryBackwardRow<T> unary_backward_row(UnaryFunction function) {
+  if constexpr (std::is_same_v<T, float>)
+    if (const UnaryBackwardRow<float> row = vector_backward_row(function)) return row;
   switch (function) {
 #define CAMBIUM_ROW(name, needs, value, derivative) case UnaryFunction::name: return &backward_row<name##_function, T>;
     CAMBIUM_UNARY_FUNCTIONS(CAMBIUM_ROW)

@@ -13,32 +13,6 @@ inline constexpr int kBlock = kAttentionBlock;
 inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 inline int64_t padded_dim(int64_t dim) { return round_up(dim, kLanes); }
 
-/// e^x for x <= 0, exactly 0 for x < -87 so that a forbidden key (-infinity) weighs nothing. NaN stays.
-inline vf exp_negative(vf x) {
-  const vf bounded = max(set(-88.0F), x);
-#if defined(__AVX512F__)
-  const vf k = reinterpret_cast<vf>(_mm512_roundscale_ps(reinterpret_cast<__m512>(bounded * 1.44269504F), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-#else
-  const vi n = to_int(bounded * 1.44269504F);
-  const vf k = to_float(n);
-#endif
-  vf r = fma(k, set(-0.693359375F), bounded);
-  r = fma(k, set(2.12194440e-4F), r);
-  vf p = set(1.98910805e-4F);
-  p = fma(p, r, set(1.39337307e-3F));
-  p = fma(p, r, set(8.33331084e-3F));
-  p = fma(p, r, set(4.16664642e-2F));
-  p = fma(p, r, set(1.66666667e-1F));
-  p = fma(p, r, set(0.5F));
-  p = fma(p, r * r, r) + 1.0F;
-#if defined(__AVX512F__)
-  const vf y = reinterpret_cast<vf>(_mm512_scalef_ps(reinterpret_cast<__m512>(p), reinterpret_cast<__m512>(k)));
-#else
-  const vf y = bits_to_float(bits_of(p) + (n << 23));
-#endif
-  return select(x < -87.0F, vf{}, y);
-}
-
 /// The keys that a row may see, as far as causality and window say.
 struct KeyRange { int64_t begin, end; };
 inline KeyRange keys_of_row(const AttentionHead& h, int64_t row) {

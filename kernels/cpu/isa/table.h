@@ -11,6 +11,10 @@ enum class Isa : uint8_t { portable, avx2, avx512 };
 struct AttentionTable;
 struct ElementwiseTable;
 struct GemmTable;
+struct NormTable;
+struct PointwiseTable;
+struct SoftmaxTable;
+struct StreamTable;
 
 struct IsaTable {
   Isa isa;
@@ -18,6 +22,10 @@ struct IsaTable {
   const AttentionTable* attention;
   const ElementwiseTable* elementwise;
   const GemmTable* gemm;
+  const NormTable* norm;
+  const PointwiseTable* pointwise;
+  const SoftmaxTable* softmax;
+  const StreamTable* streams;
 };
 
 namespace portable { extern const IsaTable isa_table; }
