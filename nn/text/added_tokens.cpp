@@ -81,14 +81,10 @@ void AddedTokens::add(AddedToken token, const Normalizer& normalizer, const std:
   if (!by_content_.emplace(token.content, tokens_.size()).second) {
     fail<ConfigError>(where, ": ", quote_for_message(token.content), " is added twice: expected each token once");
   }
-  if (token.normalized && normalizer) {
-    std::string content = token.content;
-    normalizer(content);
-    // What normalizes to nothing can never be found.
-    if (!content.empty()) normalized_.add(std::move(content), token, where);
-  } else {
-    (token.normalized ? normalized_ : raw_).add(token.content, token, where);
-  }
+  token.shown = token.content;
+  if (token.normalized && normalizer) normalizer(token.shown);
+  // What normalizes to nothing can never be found.
+  if (!token.shown.empty() || token.content.empty()) (token.normalized ? normalized_ : raw_).add(token.shown, token, where);
   tokens_.push_back(std::move(token));
 }
 

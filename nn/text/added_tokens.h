@@ -18,6 +18,7 @@ struct AddedToken {
   bool lstrip = false, rstrip = false;  ///< takes the white space on that side with it
   bool normalized = false;   ///< looked for in the normalized text
   bool special = false;      ///< left out by decode(ids, true)
+  std::string shown;         ///< what decoding shows: the content, normalized if it is looked for so
 };
 
 /// A stretch of text, or an added token in it.

@@ -21,10 +21,10 @@ struct Span {
 };
 
 // Matches and the gaps between them, in order, covering the text.
-std::vector<Span> find_spans(const Regex& regex, std::string_view text) {
+std::vector<Span> find_spans(Regex::Matcher& matcher, std::string_view text) {
   std::vector<Span> spans;
   std::size_t done = 0;
-  Regex::Matcher matcher(regex, text);
+  matcher.start(text);
   while (const auto match = matcher.next()) {
     if (match->begin > done) spans.push_back({done, match->begin, false});
     spans.push_back({match->begin, match->end, true});
@@ -187,8 +187,9 @@ PreTokenizer make_pre_tokenizer(const Json& section, const std::string& where) {
 
 PreTokenizer split_pre_tokenizer(Regex pattern, SplitBehavior behavior, bool invert) {
   return [pattern = std::move(pattern), behavior, invert](std::vector<Piece>& pieces) {
+    Regex::Matcher matcher(pattern);
     cut(pieces, [&](const std::string& text) {
-      std::vector<Span> spans = find_spans(pattern, text);
+      std::vector<Span> spans = find_spans(matcher, text);
       if (invert) {
         for (Span& span : spans) span.match = !span.match;
       }

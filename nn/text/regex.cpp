@@ -125,8 +125,8 @@ struct Regex::Matcher::Data {
   Data& operator=(const Data&) = delete;
 };
 
-Regex::Matcher::Matcher(const Regex& regex, std::string_view subject)
-    : regex_(regex), subject_(subject), data_(std::make_unique<Data>(regex.code_->code)) {
+Regex::Matcher::Matcher(const Regex& regex)
+    : regex_(regex), data_(std::make_unique<Data>(regex.code_->code)) {
   if (!data_->match || !data_->context) throw std::bad_alloc();
 }
 
@@ -152,7 +152,8 @@ std::optional<Regex::Match> Regex::Matcher::next() {
 std::string Regex::replace(std::string_view text, std::string_view content) const {
   std::string out;
   std::size_t done = 0;
-  Matcher matcher(*this, text);
+  Matcher matcher(*this);
+  matcher.start(text);
   while (const auto match = matcher.next()) {
     out += text.substr(done, match->begin - done);
     out += content;

@@ -19,14 +19,16 @@ class Regex {
 
   struct Match { std::size_t begin, end; };
 
-  /// Walks over the matches of one subject, which has to be valid UTF-8 and outlive the matcher. An empty match moves on by one
-  /// character. ConfigError if the engine's limits are hit.
+  /// Walks over the matches in one subject after the other. An empty match moves on by one character.
   class Matcher {
    public:
-    Matcher(const Regex& regex, std::string_view subject);
+    explicit Matcher(const Regex& regex);
     ~Matcher();
     Matcher(const Matcher&) = delete;
     Matcher& operator=(const Matcher&) = delete;
+    /// `subject` has to be valid UTF-8 and to live while next() is asked for its matches.
+    void start(std::string_view subject) { subject_ = subject, at_ = 0; }
+    /// ConfigError if the engine's limits are hit.
     std::optional<Match> next();
 
    private:

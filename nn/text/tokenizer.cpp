@@ -22,7 +22,7 @@ std::optional<std::int64_t> TokenizerState::find(std::string_view token) const {
 }
 
 std::optional<std::string_view> TokenizerState::text(std::int64_t id) const {
-  if (const AddedToken* found = added.find(id)) return found->content;
+  if (const AddedToken* found = added.find(id)) return found->shown;
   if (!model->vocabulary().contains(id)) return std::nullopt;
   return model->vocabulary().token(static_cast<TokenId>(id));
 }
@@ -63,9 +63,15 @@ void finish_state(TokenizerState& state, const std::string& where) {
     if (known == kNoToken && vocabulary.contains(token.id)) {
       fail<ConfigError>(where, ": added token ", quote_for_message(token.content), ": id ", token.id, " is already taken in the vocab");
     }
+    if (token.id >= 131072 + 2 * vocabulary.id_end()) {
+      fail<ConfigError>(where, ": added token ", quote_for_message(token.content), ": expected an id without a large gap below, found ", token.id);
+    }
     state.vocab_size = std::max(state.vocab_size, token.id + 1);
   }
   state.added.finish();
+  std::vector<std::int64_t> around;
+  if (state.post_processor) state.post_processor(around);
+  for (const std::int64_t id : around) check<ConfigError>(state.text(id).has_value(), where, ": post_processor: no token has the id ", id);
 }
 
 }  // namespace detail
