@@ -107,7 +107,8 @@ TEST_CASE("with a frozen base the backward pass makes nothing of the size of the
   kernels::reset_peak(Device{});
   const std::int64_t before = live_bytes();
   backward(out, g);
-  CHECK(kernels::memory_statistics(Device{}).peak_bytes - before < (r * k + n * r + 2 * m * r) * 4 + 4096);
+  // What gemm packs comes on top of gradients and hidden parts; the weight's gradient alone would be 256 KiB, the output 1 MiB.
+  CHECK(kernels::memory_statistics(Device{}).peak_bytes - before < n * k * 4 / 2);
 }
 
 TEST_CASE("adapters that do not fit are named") {

@@ -3,7 +3,7 @@
 #include <string>
 
 #include "autograd/ops.h"
-#include "autograd/ops/support.h"
+#include "autograd/ops/helpers.h"
 
 namespace cambium {
 
@@ -33,16 +33,9 @@ Tensor drop_lonely(Tensor x, std::string& letters, const std::string& other, con
 
 Tensor permuted(const Tensor& x, const std::string& from, const std::string& to) {
   if (from == to) return x;
-  // permute takes a list; a chain of transpositions is the same view.
-  Tensor out = x;
-  std::string now = from;
-  for (std::size_t i = 0; i < to.size(); ++i) {
-    const std::size_t at = now.find(to[i]);
-    if (at == i) continue;
-    out = transpose(out, static_cast<int>(i), static_cast<int>(at));
-    std::swap(now[i], now[at]);
-  }
-  return out;
+  std::vector<int> order;
+  for (char letter : to) order.push_back(static_cast<int>(from.find(letter)));
+  return detail::permute_by(x, order);
 }
 
 std::int64_t size_of(const Tensor& x, const std::string& letters, char letter) { return x.shape()[static_cast<int>(letters.find(letter))]; }

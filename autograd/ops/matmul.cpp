@@ -1,5 +1,6 @@
 // matmul: products of matrices, batches of matrices and vectors, read by strides.
 #include "autograd/ops.h"
+#include "autograd/ops/helpers.h"
 #include "autograd/ops/support.h"
 
 namespace cambium {
@@ -8,16 +9,7 @@ namespace {
 
 using detail::alias;
 using detail::Run;
-
-// Sums what broadcasting repeated, so that a gradient of shape (…, M, N) gets the batch dimensions of `shape`.
-Tensor sum_to(const Tensor& g, const Shape& shape) {
-  if (g.shape() == shape) return g;
-  std::vector<int> dims;
-  const int extra = g.rank() - shape.rank();
-  for (int i = 0; i < g.rank() - 2; ++i)
-    if (i < extra || (shape[i - extra] == 1 && g.shape()[i] != 1)) dims.push_back(i);
-  return reshape(dims.empty() ? g : sum(g, dims, true), std::span(shape.begin(), shape.end()));
-}
+using detail::sum_to;
 
 Shape batch_of(const Shape& shape) { return Shape(std::span(shape.begin(), static_cast<std::size_t>(shape.rank() - 2))); }
 
