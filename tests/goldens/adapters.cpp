@@ -1,0 +1,167 @@
+// Adapters against stored numbers.
+#include "tests/goldens/adapters.h"
+
+#include <cmath>
+#include <filesystem>
+
+#include "autograd/ops.h"
+#include "nn/optim/adamw.h"
+#include "peft/lora.h"
+#include "peft/peft_model.h"
+
+namespace cambium::test {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kName = "default";
+
+std::shared_ptr<PretrainedModel> load_base(const CaseFiles& files) { return AutoModelForCausalLM::from_pretrained(files.base); }
+
+void compare_targets(const CaseFiles& files, const PeftModel& model, Comparison& out) {
+  Json expected = files.json.at("targets");
+  for (const auto& [path, layer] : model.base_model->adapter_layers()) {
+    if (!expected.contains(path)) {
+      out.failure("'" + path + "' is adapted and should not be");
+      continue;
+    }
+    const Json row = expected.at(path);
+    expected.erase(path);
+    const auto* lora = dynamic_cast<const LoraLinear*>(layer);
+    if (lora == nullptr) {
+      out.failure("'" + path + "' is no LoRA layer");
+      continue;
+    }
+    out.within("targets", std::fabs(static_cast<double>(lora->r(kName)) - row.at("r").get<double>()), 0.0);
+    out.within("targets", std::fabs(lora->lora_alpha(kName) - row.at("alpha").get<double>()), 0.0);
+    out.within("targets", std::fabs(lora->scaling(kName) - row.at("scaling").get<double>()), 1e-12);
+  }
+  for (const auto& [path, row] : expected.items()) out.failure("'" + path + "' is not adapted");
+}
+
+/// The trainable parameters under the keys of the adapter file.
+std::vector<NamedParameter> file_parameters(const PeftModel& model) {
+  std::vector<NamedParameter> out;
+  for (const auto& [key, slot] : model.base_model->adapter_state(kName))
+    if (slot->tensor.requires_grad()) out.emplace_back("base_model.model." + key, slot);
+  return out;
+}
+
+void compare_set(const std::string& kind, const std::vector<NamedTensor>& found, const std::map<std::string, Tensor>& expected, double tolerance, Comparison& out) {
+  std::map<std::string, Tensor> rest = expected;
+  for (const auto& [key, tensor] : found) {
+    if (!rest.contains(key)) {
+      out.failure(kind + ": '" + key + "' is not in the file");
+      continue;
+    }
+    out.close(kind, tensor, rest.at(key), tolerance);
+    rest.erase(key);
+  }
+  for (const auto& [key, tensor] : rest) out.failure(kind + ": '" + key + "' was not found");
+}
+
+/// Gradients at the stored values, five AdamW steps, the losses on the way and the parameters at the end.
+void compare_training(const CaseFiles& files, const PeftModel& model, Comparison& out) {
+  ForwardContext context;
+  context.training = true;
+  ModelInput input = files.input();
+  input.want_logits = false;
+  const std::vector<NamedParameter> parameters = file_parameters(model);
+  const Json& o = files.json.at("optimizer");
+  if (o.at("name") != "adamw") out.failure("optimizer '" + o.at("name").get<std::string>() + "' is not known");
+  AdamWConfig config;
+  config.learning_rate = o.at("lr").get<double>();
+  config.beta1 = o.at("betas").at(0).get<double>();
+  config.beta2 = o.at("betas").at(1).get<double>();
+  config.epsilon = o.at("eps").get<double>();
+  config.weight_decay = o.at("weight_decay").get<double>();
+  config.missing_gradient = MissingGradient::zero;
+  AdamW optimizer(parameters, config);
+  const Json& losses = files.json.at("losses");
+  const std::size_t steps = o.at("steps").get<std::size_t>();
+  out.same("steps", losses.size() == steps + 1, "a loss before each step and one after the last are expected");
+  for (std::size_t step = 0; step < losses.size(); ++step) {
+    const Tensor loss = model.forward(input, context).loss;
+    out.within("losses", std::fabs(loss.item() - std::stod(losses.at(step).get<std::string>())), files.tolerance("losses"));
+    if (step == steps) break;
+    backward(loss);
+    if (step == 0) {
+      std::vector<NamedTensor> grads;
+      for (const auto& [key, slot] : parameters) grads.emplace_back(key, slot->tensor.grad().defined() ? slot->tensor.grad() : zeros_like(slot->tensor));
+      compare_set("grads", grads, read_tensors((fs::path(files.folder) / "grads.safetensors").string()), files.tolerance("grads"), out);
+    }
+    optimizer.step();
+    optimizer.zero_grad();
+  }
+  std::vector<NamedTensor> after;
+  for (const auto& [key, slot] : parameters) after.emplace_back(key, detach(slot->tensor));
+  compare_set("after", after, read_tensors((fs::path(files.folder) / "after.safetensors").string()), files.tolerance("after"), out);
+}
+
+/// Weights, logits and loss of the model with the adapter merged into it.
+void compare_merged(const CaseFiles& files, Comparison& out) {
+  if (!files.json.contains("merged_loss")) return;
+  NoGrad no_grad;
+  PeftModel model = PeftModel::from_pretrained(load_base(files), (fs::path(files.folder) / "adapter").string(), kName);
+  const std::shared_ptr<PretrainedModel> merged = model.merge_and_unload();
+  std::map<std::string, Tensor> state;
+  for (const auto& [key, tensor] : merged->state_dict()) state.emplace(key, tensor);
+  for (const auto& [key, tensor] : read_tensors((fs::path(files.folder) / "merged.safetensors").string()))
+    out.close("merged", state.contains(key) ? state.at(key) : Tensor(), tensor, 2e-5);
+  const ModelOutput result = merged->forward(files.input());
+  out.within("merged_loss", std::fabs(result.loss.item() - std::stod(files.json.at("merged_loss").get<std::string>())), files.tolerance("loss"));
+  // Where merging changes the head as well, the file has these logits apart.
+  const char* name = files.io.contains("merged_logits") ? "merged_logits" : "logits";
+  out.close("merged_logits", result.logits, files.io.at(name), files.tolerance("logits"), files.compare_mask());
+}
+
+void compare_lora(const CaseFiles& files, Comparison& out) {
+  PeftModel model = PeftModel::from_pretrained(load_base(files), (fs::path(files.folder) / "adapter").string(), kName, {.is_trainable = true});
+  {
+    NoGrad no_grad;
+    ModelInput input = files.input();
+    input.want_hidden_states = true;
+    const ModelOutput found = model.forward(input);
+    out.close("logits", found.logits, files.io.at("logits"), files.tolerance("logits"), files.compare_mask());
+    const double loss = std::stod(files.json.at("loss").get<std::string>());
+    out.within("loss", std::fabs(found.loss.item() - loss), files.tolerance("loss"));
+    out.within("loss", std::fabs(found.loss.item() - files.io.at("loss").item()), files.tolerance("loss"));
+    std::size_t stored = 0;
+    for (const auto& [key, tensor] : files.io) {
+      if (!key.starts_with("hidden.")) continue;
+      const std::size_t index = std::stoul(key.substr(7));
+      ++stored;
+      out.close("hidden", index < found.hidden_states.size() ? found.hidden_states[index] : Tensor(), tensor, files.tolerance("logits"), files.compare_mask());
+    }
+    if (stored > 0) out.same("hidden count", stored == found.hidden_states.size(), "other number of hidden states");
+  }
+  out.within("trainable_params", std::fabs(static_cast<double>(model.trainable_parameter_count()) - files.json.at("trainable_params").get<double>()), 0.0);
+  out.within("all_params", std::fabs(static_cast<double>(model.parameter_count()) - files.json.at("all_params").get<double>()), 0.0);
+  compare_targets(files, model, out);
+  if (files.json.contains("generate")) compare_generation(files, model.model(), "with_adapter", out);
+  compare_training(files, model, out);
+  compare_merged(files, out);
+}
+
+}  // namespace
+
+Comparison compare_case(const std::string& folder, const std::string& name) {
+  Comparison out(name);
+  const Json json = read_json_file((fs::path(folder) / "case.json").string());
+  const std::string task = json.value("task", "causal_lm"), kind = json.value("kind", ""), method = json.value("peft_type", "");
+  if (task != "causal_lm") {
+    out.failure("task '" + task + "' is not supported");
+  } else if (!kind.empty()) {
+    out.failure("kind '" + kind + "' is not supported");
+  } else if (method != "LORA") {
+    out.failure("method '" + method + "' is not supported");
+  } else {
+    const CaseFiles files(folder);
+    compare_base(files, *load_base(files), out);
+    compare_lora(files, out);
+  }
+  return out;
+}
+
+}  // namespace cambium::test
