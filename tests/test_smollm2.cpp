@@ -128,7 +128,7 @@ TEST_CASE("a LoRA trajectory on real text") {
         ++compared;
         const Tensor expected = first_gradients.tensor(key);
         const double scale = max(abs(expected)).item();
-        CHECK(max(abs(sub(slot->tensor.grad(), expected))).item() <= 1e-4 * scale + 1e-7);
+        CHECK(max(abs(sub(slot->tensor.grad(), expected))).item() <= 1e-3 * scale);
       }
       CHECK(compared == 8);
     }
