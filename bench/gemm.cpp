@@ -1,8 +1,8 @@
 // Matrix products: own kernels of each instruction set and OpenBLAS, against the arithmetic peak measured in the same moments.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <string>
 #include <vector>
 
@@ -17,7 +17,12 @@ using namespace cambium::kernels;
 
 namespace {
 
-double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+/// Time of this thread alone where there is only one, so that other programs on the core do not count; else of the clock.
+double seconds() {
+  timespec now;
+  clock_gettime(threads() == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
 
 struct Shape {
   std::int64_t M, N, K;
@@ -58,7 +63,8 @@ double probe(std::int64_t rounds) {
 }
 
 struct Row {
-  double peak, own, packed, openblas;  // operations per second
+  double peak, own, packed, openblas;  // operations per second, best of all
+  double ratio;                        // median of own over the probe just before it
 };
 
 Row measure(const Shape& shape, double budget, bool with_openblas, bool with_packed) {
@@ -86,13 +92,20 @@ Row measure(const Shape& shape, double budget, bool with_openblas, bool with_pac
     cpu::set_gemm_route(cpu::GemmRoute::own);
   };
   Row row{};
+  std::vector<double> ratios;
   const double end = seconds() + budget;
   for (int i = 0; i < 5 || seconds() < end; ++i) {
-    row.peak = std::max(row.peak, probe(20000));
-    for (int k = 0; k < (work < 1e8 ? 8 : 1); ++k) best(Weight(B), cpu::GemmRoute::own, row.own);
+    const double peak = probe(20000);
+    row.peak = std::max(row.peak, peak);
+    double own = 0;
+    for (int k = 0; k < (work < 1e8 ? 8 : 1); ++k) best(Weight(B), cpu::GemmRoute::own, own);
+    row.own = std::max(row.own, own);
+    ratios.push_back(own / peak);
     if (with_packed) best(frozen, cpu::GemmRoute::own, row.packed);
     if (with_openblas) best(Weight(B), cpu::GemmRoute::openblas, row.openblas);
   }
+  std::nth_element(ratios.begin(), ratios.begin() + static_cast<std::ptrdiff_t>(ratios.size() / 2), ratios.end());
+  row.ratio = ratios[ratios.size() / 2];
   return row;
 }
 
@@ -128,19 +141,19 @@ int main(int argc, char** argv) {
     const std::string name(cpu::isa_name(set));
     if (!only.empty() && only != name) continue;
     const cpu::UseIsa use(set);
-    if (!json) std::printf("%s, %d thread%s (best of many; GF/s)\n  %-22s %8s %8s %6s %8s %8s\n", name.c_str(), count, count == 1 ? "" : "s", "M x N x K", "peak", "own", "%", "packed W", "OpenBLAS");
+    if (!json) std::printf("%s, %d thread%s (best of many; GF/s)\n  %-22s %8s %8s %6s %7s %8s %8s\n", name.c_str(), count, count == 1 ? "" : "s", "M x N x K", "peak", "own", "%", "median", "packed W", "OpenBLAS");
     std::vector<Shape> shapes(std::begin(kShapes), std::end(kShapes));
     if (one[0]) shapes = {{one[0], one[1], one[2], kind.c_str()}};
     for (const Shape& shape : shapes) {
       const Row r = measure(shape, budget, openblas, packed && shape.M > 0);
       if (json) {
-        std::printf("%s\n  {\"set\": \"%s\", \"threads\": %d, \"M\": %lld, \"N\": %lld, \"K\": %lld, \"kind\": \"%s\", \"peak\": %.4g, \"own\": %.4g, \"packed\": %.4g, \"openblas\": %.4g}",
-                    first ? "" : ",", name.c_str(), count, static_cast<long long>(shape.M), static_cast<long long>(shape.N), static_cast<long long>(shape.K), shape.kind, r.peak, r.own, r.packed, r.openblas);
+        std::printf("%s\n  {\"set\": \"%s\", \"threads\": %d, \"M\": %lld, \"N\": %lld, \"K\": %lld, \"kind\": \"%s\", \"peak\": %.4g, \"own\": %.4g, \"median_ratio\": %.4g, \"packed\": %.4g, \"openblas\": %.4g}",
+                    first ? "" : ",", name.c_str(), count, static_cast<long long>(shape.M), static_cast<long long>(shape.N), static_cast<long long>(shape.K), shape.kind, r.peak, r.own, r.ratio, r.packed, r.openblas);
         first = false;
       } else {
         char text[64];
         std::snprintf(text, sizeof text, "%lldx%lldx%lld %s", static_cast<long long>(shape.M), static_cast<long long>(shape.N), static_cast<long long>(shape.K), shape.kind);
-        std::printf("  %-22s %8.1f %8.1f %5.1f%% %8.1f %8.1f\n", text, r.peak / 1e9, r.own / 1e9, 100 * r.own / r.peak, r.packed / 1e9, r.openblas / 1e9);
+        std::printf("  %-22s %8.1f %8.1f %5.1f%% %6.1f%% %8.1f %8.1f\n", text, r.peak / 1e9, r.own / 1e9, 100 * r.own / r.peak, 100 * r.ratio, r.packed / 1e9, r.openblas / 1e9);
         std::fflush(stdout);
       }
     }

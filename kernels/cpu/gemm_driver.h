@@ -63,7 +63,7 @@ class Scratch {
 /// Ranges of K: every route over packed panels adds up sums in these pieces.
 template <class T>
 constexpr std::int64_t range_of(std::int64_t K) {
-  constexpr std::int64_t most = sizeof(T) == 4 ? 384 : 256;
+  constexpr std::int64_t most = sizeof(T) == 4 ? 768 : 384;
   const std::int64_t ranges = (K + most - 1) / most;
   return ranges <= 1 ? K : ((K + ranges - 1) / ranges + 7) / 8 * 8;
 }

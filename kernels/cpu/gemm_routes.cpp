@@ -30,7 +30,7 @@ struct Cut {
   Cut(const GemmFunctions<T>& f, const GemmProblem<T>& s, bool direct) : range(range_of<T>(s.K)) {
     const std::int64_t W = f.panel_columns, item = sizeof(T);
     whole = !direct && s.K > range;
-    const std::int64_t budget = second_level_cache() * 2 / 5 / (item * (whole ? s.K : range));
+    const std::int64_t budget = second_level_cache() / 5 / (item * (whole ? s.K : range));
     const std::int64_t most = std::clamp<std::int64_t>(budget / W, 1, 256 / W < 1 ? 1 : 256 / W);
     const std::int64_t enough = up(std::int64_t{1} << 19, s.M * s.K * W);  // panels that make a task worth handing out
     const std::int64_t panels = up(s.N, W);

@@ -29,7 +29,11 @@ void pack_panel(T* to, int width, bool zeros, const S* x, int64_t line_stride, i
         V v[L];
         if (have == L && length == L) {
           CAMBIUM_UNROLL
-          for (int j = 0; j < L; ++j) v[j] = load(x + (i + j) * line_stride + k);
+          for (int j = 0; j < L; ++j) {
+            const S* at = x + (i + j) * line_stride + k;
+            v[j] = load(at);
+            __builtin_prefetch(at + 256 / sizeof(S));
+          }
         } else {
           for (int j = 0; j < L; ++j) v[j] = j < have ? load_partial(x + (i + j) * line_stride + k, length) : V{};
         }
