@@ -137,11 +137,14 @@ LoadReport load_adapter(Tuner& tuner, const std::string& folder, const std::stri
 
   std::visit([&](auto& c) { c.inference_mode = !options.is_trainable; }, config);
   const std::vector<std::string> active_before = tuner.active_adapters();
+  std::vector<std::pair<std::shared_ptr<ParameterSlot>, bool>> trained_before;
+  for (const auto& [key, slot] : tuner.model->named_parameters()) trained_before.emplace_back(slot, slot->tensor.requires_grad());
   tuner.inject_adapter(name, config, options.adapter);
   try {
     return set_adapter_state(tuner, name, tensors, options.strict);
   } catch (...) {
     tuner.take_back(name, active_before);
+    for (const auto& [slot, trained] : trained_before) slot->tensor.set_requires_grad(trained);
     throw;
   }
 }

@@ -151,7 +151,7 @@ void Tuner::inject_adapter(const std::string& name, PeftConfig& config, const Ad
   configs_.emplace_back(name, completed);
   config = completed;
   if (configs_.size() == 1) set_adapter({name});
-  else apply_trainability(false);
+  else set_requires_grad({name}, false);  // it is not active; what the others are is left alone
 }
 
 void Tuner::strip(const std::string& name) {
@@ -168,7 +168,7 @@ void Tuner::strip(const std::string& name) {
 void Tuner::take_back(const std::string& name, const std::vector<std::string>& active_before) {
   strip(name);
   std::erase_if(configs_, [&](const auto& entry) { return entry.first == name; });
-  set_adapter(active_before);
+  active_ = active_before;
 }
 
 void Tuner::set_adapter(const std::vector<std::string>& names, bool inference_mode) {
@@ -275,8 +275,8 @@ void Tuner::delete_adapter(const std::string& name) {
   for (const auto& [path, wrapper] : saved_modules())
     if (wrapper->has_adapter(name)) wrapper->delete_adapter(name);
   std::erase_if(configs_, [&](const auto& entry) { return entry.first == name; });
-  const bool was_active = std::erase(active_, name) > 0;
-  if (was_active && active_.empty() && !configs_.empty()) {
+  if (std::erase(active_, name) == 0) return;
+  if (active_.empty() && !configs_.empty()) {
     std::vector<std::string> left = adapters();
     active_ = {*std::min_element(left.begin(), left.end())};
     warn("delete_adapter: '" + name + "' was active: '" + active_.front() + "' is active now");
