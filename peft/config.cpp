@@ -232,6 +232,7 @@ std::string lora_json(const LoraConfig& c) {
   else out["init_lora_weights"] = std::get<std::string>(c.init_lora_weights);
   out["layers_to_transform"] = optional_json(c.layers_to_transform);
   out["layers_pattern"] = optional_json(c.layers_pattern);
+  if (c.layers_pattern && c.layers_pattern->size() == 1) out["layers_pattern"] = c.layers_pattern->front();  // as people give it to PEFT
   out["rank_pattern"] = pattern_json(c.rank_pattern);
   Json alphas = Json::object();
   for (const auto& [name, value] : c.alpha_pattern) alphas[name] = number_json(value);
