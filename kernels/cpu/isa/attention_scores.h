@@ -61,7 +61,7 @@ template <class T>
 inline FloatRows float_rows(float* buffer, const void* x, int64_t stride, int64_t begin, int64_t end, int64_t dim) {
   const int64_t padded = padded_dim(dim);
   if constexpr (sizeof(T) == sizeof(float)) {
-    if (padded == dim && stride * 4 % 1024 != 0) return {row_at<float>(x, begin * stride), stride};
+    if (padded == dim) return {row_at<float>(x, begin * stride), stride};
   }
   for (int64_t i = begin; i < end; ++i) load_row(buffer + (i - begin) * padded, row_at<T>(x, i * stride), dim, padded, 1.0F);
   return {buffer, padded};
