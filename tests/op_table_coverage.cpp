@@ -76,9 +76,9 @@ TEST_CASE("every kernel runs under some row") {
       CAMBIUM_KERNELS(CAMBIUM_ROW)
 #undef CAMBIUM_ROW
   };
-  for (const auto& [name, count] : calls) {
-    INFO(name);
-    CHECK((count > 0 || elsewhere.contains(name)));
+  for (const auto& kernel : calls) {
+    INFO(kernel.first);
+    CHECK((kernel.second > 0 || elsewhere.contains(kernel.first)));
   }
 }
 
@@ -95,9 +95,10 @@ TEST_CASE("every function of ops.h has a row for each overload") {
     CHECK(declared.contains(row.name));
     CHECK(!row.samples.empty());
   }
-  for (const auto& [name, count] : declared) {
-    INFO(name, ": ", count, " declared, rows: ", rows[name]);
-    CHECK(rows[name] >= count);
+  for (const auto& function : declared) {
+    const int found = rows[function.first];
+    INFO(function.first, ": ", function.second, " declared, rows: ", found);
+    CHECK(found >= function.second);
   }
 }
 

@@ -1,4 +1,4 @@
-// Rows of random tensors: exact where a closed form exists; their distribution is tested in test_ops_random.cpp.
+// Rows of random tensors: exact where a closed form exists; their distribution is tested in test_kernels_random.cpp.
 #include <cmath>
 
 #include "tests/op_table.h"
