@@ -167,7 +167,7 @@ class LineReader {
     example.labels = object.contains("labels") ? list("labels") : example.ids;
     check<FileError>(example.labels.size() == example.ids.size(), where(line), ": ", example.ids.size(), " input_ids but ", example.labels.size(), " labels");
     for (std::size_t i = 0; i < example.ids.size(); ++i)
-      check<FileError>(example.labels[i] == kIgnore || example.labels[i] == example.ids[i] || options_.vocabulary == 0 || (example.labels[i] >= 0 && example.labels[i] < options_.vocabulary),
+      check<FileError>(example.labels[i] == kIgnore || example.labels[i] == example.ids[i] || (example.labels[i] >= 0 && (options_.vocabulary == 0 || example.labels[i] < options_.vocabulary)),
                        where(line), ": label ", example.labels[i], " is neither a token nor -100");
     if (object.contains("attention_mask")) {  // padding is dropped: batches are made anew
       const std::vector<std::int64_t> mask = list("attention_mask");
