@@ -135,6 +135,8 @@ std::vector<Case> cases() {
       {.name = "decoding step in parts", .B = 2, .Tq = 1, .Tk = 1300, .H = 6, .G = 2, .D = 64, .causal = true},
       {.name = "decoding step with window", .B = 1, .Tq = 1, .Tk = 1100, .H = 2, .G = 2, .D = 16, .causal = true, .window = 100},
       {.name = "decoding step with key mask", .B = 2, .Tq = 2, .Tk = 700, .H = 2, .G = 1, .D = 24, .causal = true, .key_mask = true},
+      {.name = "decoding step of odd size with bias", .B = 1, .Tq = 2, .Tk = 131, .H = 4, .G = 2, .D = 70, .causal = true, .bias = 1},
+      {.name = "decoding step of many keys and a wide head", .B = 1, .Tq = 1, .Tk = 530, .H = 1, .G = 1, .D = 130, .causal = true, .bias = 2},
       {.name = "more queries than keys", .B = 1, .Tq = 90, .Tk = 20, .H = 1, .G = 1, .D = 8, .causal = true},
       {.name = "full bias", .B = 2, .Tq = 67, .Tk = 70, .H = 2, .G = 2, .D = 16, .bias = 1},
       {.name = "alibi", .B = 2, .Tq = 67, .Tk = 67, .H = 4, .G = 4, .D = 16, .causal = true, .bias = 2},

@@ -36,13 +36,80 @@ void softmax_block(Scratch& s, int64_t keys, int64_t lanes) {
   }
 }
 
+// A step of decoding has one row per head: tiles would mostly work on padding, while the keys only need to be read once.
+constexpr int64_t kFewRows = 4;
+
+template <class T> inline vf load_lanes(const T* p, int64_t rest) { return rest >= kLanes ? load(p) : load_partial(p, static_cast<int>(rest)); }
+
+// scores[j][r] = q_r . k_j: kLanes keys at a time, whose sums over lanes become sums of vectors by a transpose.
+template <class T>
+void score_few(float* scores, const float* q, int64_t rows, const T* k, int64_t stride, int64_t keys, int64_t dim) {
+  float products[kLanes * kLanes], transposed[kLanes * kLanes];
+  for (int64_t begin = 0; begin < keys; begin += kLanes) {
+    const int64_t count = keys - begin < kLanes ? keys - begin : kLanes;
+    for (int64_t j = 0; j < count; ++j) store(scores + (begin + j) * kBlock, set(-kInfinity));
+    for (int64_t r = 0; r < rows; ++r) {
+      const float* row = q + r * padded_dim(dim);
+      for (int64_t j = 0; j < kLanes; ++j) {
+        vf product{};
+        const T* key = k + (begin + j) * stride;
+        for (int64_t d = 0; j < count && d < dim; d += kLanes) product = fma(load_lanes(key + d, dim - d), load(row + d), product);
+        store(products + j * kLanes, product);
+      }
+      transpose_square(transposed, kLanes, products, kLanes);
+      vf total = load(transposed);
+      for (int64_t i = 1; i < kLanes; ++i) total += load(transposed + i * kLanes);
+      float each[kLanes];
+      store(each, total);
+      for (int64_t j = 0; j < count; ++j) scores[(begin + j) * kBlock + r] = each[j];
+    }
+  }
+}
+
+// out_r = correction_r out_r + sum_j p[j][r] v_j.
+template <class T>
+void add_few(float* out, const Scratch& s, int64_t rows, const T* v, int64_t stride, int64_t keys, int64_t dim) {
+  const int64_t padded = padded_dim(dim);
+  for (int64_t r = 0; r < rows; ++r) {
+    const vf correction = set(s.correction[r]);
+    int64_t d = 0;
+    for (; d + 4 * kLanes <= dim; d += 4 * kLanes) {
+      float* o = out + r * padded + d;
+      vf a = load(o) * correction, b = load(o + kLanes) * correction, c = load(o + 2 * kLanes) * correction, e = load(o + 3 * kLanes) * correction;
+      for (int64_t j = 0; j < keys; ++j) {
+        const vf p = set(s.scores[j * kBlock + r]);
+        const T* value = v + j * stride + d;
+        a = fma(p, load(value), a);
+        b = fma(p, load(value + kLanes), b);
+        c = fma(p, load(value + 2 * kLanes), c);
+        e = fma(p, load(value + 3 * kLanes), e);
+      }
+      store(o, a);
+      store(o + kLanes, b);
+      store(o + 2 * kLanes, c);
+      store(o + 3 * kLanes, e);
+    }
+    for (; d < dim; d += kLanes) {
+      float* o = out + r * padded + d;
+      vf a = load(o) * correction;
+      for (int64_t j = 0; j < keys; ++j) a = fma(set(s.scores[j * kBlock + r]), load_lanes(v + j * stride + d, dim - d), a);
+      store(o, a);
+    }
+  }
+}
+
 template <class T>
 void forward_rows(const AttentionHead& h, const AttentionForward& f, int64_t row_begin, int64_t row_end, int64_t key_begin, int64_t key_end, void* scratch) {
   Scratch& s = *static_cast<Scratch*>(scratch);
   const int64_t padded = padded_dim(h.dim), rows = row_end - row_begin, lanes = round_up(rows, kLanes);
   float* buffer = reinterpret_cast<float*>(static_cast<char*>(scratch) + round_up(sizeof(Scratch), 64));
   float *q = buffer, *out = q + kBlock * padded, *keys = out + kBlock * padded, *values = keys + kBlock * padded;
+  const bool few = rows <= kFewRows;
   load_rows<T>(out, q, h, h.q, h.q_stride, h.q_head, row_begin, row_end, h.scale);
+  if (few) {
+    memcpy(q, out, static_cast<size_t>(rows * padded) * sizeof(float));
+    memset(out, 0, static_cast<size_t>(rows * padded) * sizeof(float));
+  }
   find_ranges(s.ranges, h, row_begin, row_end);
   for (int64_t i = 0; i < kBlock; ++i) {
     s.maximum[i] = -kInfinity;
@@ -53,6 +120,14 @@ void forward_rows(const AttentionHead& h, const AttentionForward& f, int64_t row
   if (s.ranges.any_end < key_end) key_end = s.ranges.any_end;
   for (int64_t begin = key_begin; begin < key_end; begin += kBlock) {
     const int64_t end = begin + kBlock < key_end ? begin + kBlock : key_end, count = end - begin;
+    if (few) {
+      score_few(s.scores, q, rows, row_at<T>(h.k, begin * h.k_stride), h.k_stride, count, h.dim);
+      restrict_scores(s.scores, h, s.ranges, row_begin, rows, begin, end);
+      softmax_block(s, count, kLanes);
+      add_few(out, s, rows, row_at<T>(h.v, begin * h.v_stride), h.v_stride, count, h.dim);
+      first = false;
+      continue;
+    }
     const FloatRows k = float_rows<T>(keys, h.k, h.k_stride, begin, end, h.dim);
     block_product<true, Before::clear>(s.scores, kBlock, k.data, k.stride, q, kBlock, count, lanes, h.dim, nullptr);
     restrict_scores(s.scores, h, s.ranges, row_begin, rows, begin, end);
