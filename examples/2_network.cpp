@@ -35,7 +35,16 @@ Words read(const std::string& path, bool test) {
   return {from_vector(features, {rows, kInputs}), from_vector(labels, {rows})};
 }
 
-double accuracy(const Tensor& logits, const Tensor& labels) { return mean(to_dtype(equal(argmax(logits), labels), DType::f32)).item(); }
+/// Mean over the classes of the share that is recognised: a network that always says "noun" reaches a third.
+double balanced_accuracy(const Tensor& logits, const Tensor& labels) {
+  const Tensor right = to_dtype(equal(argmax(logits), labels), DType::f32);
+  double total = 0;
+  for (double c = 0; c < kClasses; ++c) {
+    const Tensor members = to_dtype(equal(labels, c), DType::f32);
+    total += sum(right * members).item() / sum(members).item();
+  }
+  return total / static_cast<double>(kClasses);
+}
 
 }  // namespace
 
@@ -49,16 +58,18 @@ int main(int argc, char** argv) {
   for (const Tensor& p : parameters) p.set_requires_grad(true);
   const auto network = [&](const Tensor& x) { return linear(relu(linear(x, w1, b1)), w2, b2); };
 
-  AdamW optimizer(parameters, {.learning_rate = 1e-2, .weight_decay = 0.05});
-  for (int step = 0; step <= 150; ++step) {
-    const Tensor loss = cross_entropy(network(train.features), train.labels);
+  // Most words are nouns: classes are weighed so that each counts alike.
+  const Tensor weight = from_vector<float>({0.4F, 3.8F, 5.5F}, {kClasses});
+  AdamW optimizer(parameters, {.learning_rate = 1e-2, .weight_decay = 0.1});
+  for (int step = 0; step <= 100; ++step) {
+    const Tensor loss = cross_entropy(network(train.features), train.labels, {.weight = weight});
     if (step % 50 == 0) std::cout << "step " << step << "  loss " << loss.item() << "\n";
     optimizer.zero_grad();
     backward(loss);
     optimizer.step();
   }
   NoGrad no_grad;
-  const double guess = mean(to_dtype(equal(test.labels, 0.0), DType::f32)).item(), reached = accuracy(network(test.features), test.labels);
-  std::cout << test.labels.count() << " words it has not seen: " << 100 * reached << " % right, always saying noun: " << 100 * guess << " %\n";
-  return reached > guess ? 0 : 1;
+  const double reached = balanced_accuracy(network(test.features), test.labels);
+  std::cout << test.labels.count() << " words it has not seen: " << 100 * reached << " % of each kind right on average; guessing gives 33 %\n";
+  return reached > 0.45 ? 0 : 1;
 }
