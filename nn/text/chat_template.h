@@ -27,6 +27,8 @@ struct RenderedChat {
   std::string text;
   std::vector<std::pair<std::size_t, std::size_t>> assistant;
 };
+/// By {% generation %} marks if the template has them, else by rendering the conversation's beginnings. ConfigError if a turn cannot be told apart.
+RenderedChat render_chat(std::string_view template_text, const std::vector<ChatMessage>& messages, const ChatTemplateOptions& options = {});
 RenderedChat render_chat(const Tokenizer& tokenizer, const std::vector<ChatMessage>& messages);
 
 /// The prompt for the assistant's next turn.

@@ -33,7 +33,11 @@ std::vector<Token> lex(std::string_view code) {
           continue;
         }
         const char e = code[++j];
-        text += e == 'n' ? '\n' : e == 't' ? '\t' : e == 'r' ? '\r' : e;
+        constexpr std::string_view kNames = "ntr\\'\"", kValues = "\n\t\r\\'\"";
+        const std::size_t known = kNames.find(e);
+        check<ConfigError>(std::string_view("xuUN01234567").find(e) == std::string_view::npos, "chat template: the escape \\", e, " is not supported");
+        if (known != std::string_view::npos) text += kValues[known];
+        else (text += '\\') += e;
       }
       check<ConfigError>(j < code.size(), "chat template: a text without its closing quote: ", code.substr(i, 40));
       out.push_back({Token::Kind::string, text});
@@ -62,9 +66,13 @@ std::vector<Token> lex(std::string_view code) {
 
 class ExpressionParser {
  public:
-  explicit ExpressionParser(std::string_view code) : code_(code), tokens_(lex(code)) {}
+  // Chains such as a + b + c nest the tree as deep as they are long, hence the bound.
+  explicit ExpressionParser(std::string_view code) : code_(code), tokens_(lex(code)) {
+    check<ConfigError>(tokens_.size() <= 1000, "chat template: a tag of more than 1000 words and signs");
+  }
 
   ExpressionPtr parse() { return conditional(); }
+  ExpressionPtr parse_without_condition() { return disjunction(); }
   bool take(std::string_view text) {
     if (!sees(text)) return false;
     ++at_;
@@ -154,13 +162,17 @@ class ExpressionParser {
     }
   }
   ExpressionPtr sum() {
-    ExpressionPtr left = product();
+    ExpressionPtr left = joined();
     for (;;) {
-      if (take("+")) left = binary("+", std::move(left), product());
-      else if (take("-")) left = binary("-", std::move(left), product());
-      else if (take("~")) left = binary("~", std::move(left), product());
+      if (take("+")) left = binary("+", std::move(left), joined());
+      else if (take("-")) left = binary("-", std::move(left), joined());
       else return left;
     }
+  }
+  ExpressionPtr joined() {
+    ExpressionPtr left = product();
+    while (take("~")) left = binary("~", std::move(left), product());
+    return left;
   }
   ExpressionPtr product() {
     ExpressionPtr left = postfix();
@@ -239,8 +251,10 @@ class ExpressionParser {
       return literal(static_cast<std::int64_t>(std::stoll(token.text)));
     }
     if (take("-")) {
+      check<ConfigError>(++depth_ < kMaxDepth, "chat template: expressions are nested too deeply");
       auto e = make(Expression::Kind::unary, "-");
       e->parts.push_back(postfix());
+      --depth_;
       return e;
     }
     if (take("(")) {
@@ -292,18 +306,22 @@ struct Piece {
 std::vector<Piece> cut(std::string_view text) {
   std::vector<Piece> out;
   const auto is_space = [](char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; };
-  bool strip_left = false, after_block = false;
+  bool strip_left = false, after_block = false, line_start = true;
   std::size_t at = 0;
   const auto add_text = [&](std::string_view piece, bool strip_right, bool before_block) {
-    if (after_block && !strip_left && piece.starts_with('\n')) piece.remove_prefix(1);
+    if (after_block && !strip_left && piece.starts_with('\n')) {
+      piece.remove_prefix(1);
+      line_start = true;
+    }
     if (strip_left) while (!piece.empty() && is_space(piece.front())) piece.remove_prefix(1);
     if (strip_right) {
       while (!piece.empty() && is_space(piece.back())) piece.remove_suffix(1);
     } else if (before_block) {  // blanks between the start of the line and a block
       std::size_t end = piece.size();
       while (end > 0 && (piece[end - 1] == ' ' || piece[end - 1] == '\t')) --end;
-      if (end > 0 ? piece[end - 1] == '\n' : (at == 0 || after_block || out.empty())) piece = piece.substr(0, end);
+      if (end > 0 ? piece[end - 1] == '\n' : line_start) piece = piece.substr(0, end);
     }
+    line_start = false;
     if (!piece.empty()) out.push_back({Piece::Kind::text, std::string(piece)});
   };
   for (;;) {
@@ -345,9 +363,7 @@ class StatementParser {
  public:
   explicit StatementParser(std::vector<Piece> pieces) : pieces_(std::move(pieces)) {}
   std::vector<Statement> parse() {
-    std::vector<Statement> out = block({});
-    check<ConfigError>(at_ == pieces_.size(), "chat template: {%", pieces_[at_].text, "%} closes nothing");
-    return out;
+    return block({});
   }
 
  private:
@@ -393,11 +409,15 @@ class StatementParser {
       do s.variables.push_back(parser.name());
       while (parser.take(","));
       parser.expect("in");
-      s.expression = parser.parse();
+      s.expression = parser.parse_without_condition();
+      if (parser.take("if")) s.filter = parser.parse();
       parser.end();
-      check<ConfigError>(s.expression->kind != Expression::Kind::conditional, "chat template: {% for … if … %} is not supported");
       ++at_;
-      s.body = block({"endfor"});
+      s.body = block({"else", "endfor"});
+      if (keyword(pieces_[at_]) == "else") {
+        ++at_;
+        s.otherwise = block({"endfor"});
+      }
     } else if (word == "if") {
       s.kind = Statement::Kind::condition;
       ExpressionPtr condition = parser.parse();
@@ -425,8 +445,12 @@ class StatementParser {
       parser.expect("=");
       s.expression = parser.parse();
       parser.end();
-    } else if (word == "generation" || word == "endgeneration") {  // marks of the training masks of transformers: nothing to print
-      s.kind = Statement::Kind::text;
+    } else if (word == "generation" || word == "endgeneration") {  // what transformers takes for its training masks
+      s.kind = word == "generation" ? Statement::Kind::mark_begin : Statement::Kind::mark_end;
+      parser.end();
+    } else if (word == "break" || word == "continue") {
+      s.kind = word == "break" ? Statement::Kind::leave : Statement::Kind::next;
+      parser.end();
     } else {
       fail<ConfigError>("chat template: {% ", word, " %} is not supported");
     }
@@ -440,6 +464,16 @@ class StatementParser {
 
 }  // namespace
 
-std::vector<Statement> parse_template(std::string_view text) { return StatementParser(cut(text)).parse(); }
+std::vector<Statement> parse_template(std::string_view text) {
+  // As Jinja reads it: one kind of line end, and the last one left out.
+  std::string lines;
+  lines.reserve(text.size());
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\r' && i + 1 < text.size() && text[i + 1] == '\n') continue;
+    lines += text[i] == '\r' ? '\n' : text[i];
+  }
+  if (lines.ends_with('\n')) lines.pop_back();
+  return StatementParser(cut(lines)).parse();
+}
 
 }  // namespace cambium::detail

@@ -25,14 +25,15 @@ struct Expression {
 };
 
 struct Statement {
-  enum class Kind { text, output, loop, condition, assignment };
+  enum class Kind { text, output, loop, condition, assignment, leave, next, mark_begin, mark_end };
   Kind kind;
   std::string text;                      ///< text; variable of a loop or an assignment
   std::string attribute;                 ///< of a namespace that is assigned to
   std::vector<std::string> variables;    ///< of a loop
   ExpressionPtr expression;              ///< output, sequence of a loop, value
+  ExpressionPtr filter;                  ///< of a loop, or null
   std::vector<std::pair<ExpressionPtr, std::vector<Statement>>> branches;  ///< condition: the last may have no expression
-  std::vector<Statement> body;
+  std::vector<Statement> body, otherwise;  ///< of a loop; `otherwise` runs if nothing was to loop over
 };
 
 /// ConfigError naming what is outside the subset.
