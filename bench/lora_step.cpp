@@ -1,0 +1,166 @@
+// One LoRA training step of a Hugging Face folder on one repeated batch: times, memory and losses as one line of JSON.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include <unistd.h>
+
+#include "autograd/ops.h"
+#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/isa/gemm.h"
+#include "kernels/parallel.h"
+#include "nn/optim/adamw.h"
+#include "peft/peft_model.h"
+
+using namespace cambium;
+
+namespace {
+
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+/// Seconds since the kernel started this process (to a hundredth: field 22 of /proc/self/stat counts ticks since boot).
+double seconds_since_exec() {
+  std::ifstream file("/proc/self/stat");
+  std::string text;
+  std::getline(file, text);
+  const std::size_t after_name = text.rfind(')');
+  if (after_name == std::string::npos) return 0;
+  const char* at = text.c_str() + after_name + 1;
+  for (int field = 3; field < 22; ++field) at = at ? std::strchr(at + 1, ' ') : nullptr;
+  timespec now{};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  const double started = at ? std::strtod(at, nullptr) / static_cast<double>(sysconf(_SC_CLK_TCK)) : 0.0;
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec) - started;
+}
+
+/// A line of /proc/self/status in MiB.
+long status_mib(const char* key) {
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);)
+    if (line.rfind(key, 0) == 0) return std::lround(std::strtod(line.c_str() + std::strlen(key) + 1, nullptr) / 1024.0);
+  return 0;
+}
+
+/// Rate of multiply-adds that stay in registers: shows whether the clock moved.
+double probe_gflops() {
+  float sink[16] = {};
+  double best = 0;
+  for (int i = 0; i < 20; ++i) {
+    const double start = seconds(), work = kernels::cpu::isa().gemm->probe(20000, sink);
+    best = std::max(best, work / (seconds() - start) / 1e9);
+  }
+  return best;
+}
+
+/// Ids in [5, vocab): splitmix64 of i, squared to favour small ids; the peer's script makes the same.
+std::vector<std::int64_t> tokens(std::int64_t count, std::int64_t vocab) {
+  std::vector<std::int64_t> out;
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::uint64_t z = (static_cast<std::uint64_t>(i) + 1) * 0x9E3779B97F4A7C15ULL;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ULL;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBULL;
+    const std::uint64_t u = (z ^ z >> 31) >> 40;
+    out.push_back(5 + static_cast<std::int64_t>((u * u >> 24) * static_cast<std::uint64_t>(vocab - 5) >> 24));
+  }
+  return out;
+}
+
+struct Options {
+  std::string model, adapter;
+  std::int64_t batch = 4, seq = 128;
+  int warmup = 3, repeats = 7, threads = 1;
+  double learning_rate = 1e-3;
+};
+
+Options parse(int argc, char** argv) {
+  Options o;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    const std::string name = argv[i];
+    const char* value = argv[i + 1];
+    if (name == "--model-dir") o.model = value;
+    else if (name == "--adapter-dir") o.adapter = value;
+    else if (name == "--batch") o.batch = std::atoll(value);
+    else if (name == "--seq") o.seq = std::atoll(value);
+    else if (name == "--warmup") o.warmup = std::atoi(value);
+    else if (name == "--repeats") o.repeats = std::atoi(value);
+    else if (name == "--threads") o.threads = std::atoi(value);
+    else if (name == "--lr") o.learning_rate = std::atof(value);
+    else o.model.clear(), i = argc;
+  }
+  if (argc % 2 == 0 || o.model.empty() || o.adapter.empty() || o.batch < 1 || o.seq < 2 || o.repeats < 1 || o.warmup < 0 || o.threads < 1) {
+    std::fprintf(stderr, "usage: bench_lora_step --model-dir FOLDER --adapter-dir FOLDER [--batch 4] [--seq 128] [--warmup 3] [--repeats 7] [--threads 1] [--lr 1e-3]\n");
+    std::exit(2);
+  }
+  return o;
+}
+
+void print_list(const char* name, const std::vector<double>& values, const char* format) {
+  std::printf("\"%s\": [", name);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (i > 0) std::printf(", ");
+    std::printf(format, values[i]);
+  }
+  std::printf("], ");
+}
+
+void run(const Options& o) {
+  kernels::set_threads(o.threads);
+  AdapterLoadOptions load;
+  load.is_trainable = true;
+  const PeftModel model = PeftModel::from_pretrained(AutoModelForCausalLM::from_pretrained(o.model), o.adapter, "default", load);
+  AdamWConfig config;
+  config.learning_rate = o.learning_rate;
+  AdamW optimizer(model.trainable_parameters(), config);
+  ModelInput input;
+  input.input_ids = from_vector(tokens(o.batch * o.seq, model.model().config().vocab_size), {o.batch, o.seq});
+  input.labels = input.input_ids;
+  input.want_logits = false;
+  ForwardContext context;
+  context.training = true;
+  const double ready = seconds_since_exec(), probe_before = probe_gflops();
+
+  std::vector<double> steps, losses;
+  for (int i = 0; i < o.warmup + o.repeats; ++i) {
+    const double start = seconds();
+    const Tensor loss = model.forward(input, context).loss;
+    backward(loss);
+    optimizer.step();
+    optimizer.zero_grad();
+    losses.push_back(loss.item());
+    steps.push_back(1e3 * (seconds() - start));
+    std::fprintf(stderr, "step %d: loss %.6f, %.1f ms\n", i + 1, losses.back(), steps.back());
+  }
+  std::vector<double> timed(steps.begin() + o.warmup, steps.end());
+  std::sort(timed.begin(), timed.end());
+  const std::size_t half = timed.size() / 2;
+  const double median = timed.size() % 2 ? timed[half] : 0.5 * (timed[half - 1] + timed[half]);
+  const std::int64_t count = o.batch * o.seq;
+  std::printf("{\"peer\": \"cambium\", \"batch\": %lld, \"seq\": %lld, \"threads\": %d, \"tokens\": %lld, \"trainable\": %lld, ", static_cast<long long>(o.batch),
+              static_cast<long long>(o.seq), o.threads, static_cast<long long>(count), static_cast<long long>(model.trainable_parameter_count()));
+  std::printf("\"tok_s\": %.1f, \"step_ms\": {\"median\": %.2f, \"min\": %.2f, \"n\": %zu}, ", 1e3 * static_cast<double>(count) / median, median, timed.front(), timed.size());
+  print_list("steps", steps, "%.2f");
+  print_list("losses", losses, "%.6f");
+  std::printf("\"ready_s\": %.2f, \"memory_mb\": {\"VmHWM\": %ld, \"VmRSS\": %ld, \"RssAnon\": %ld}, \"probe_gflops\": [%.1f, %.1f]}\n", ready, status_mib("VmHWM"),
+              status_mib("VmRSS"), status_mib("RssAnon"), probe_before, probe_gflops());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Options options = parse(argc, argv);
+  try {
+    run(options);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "error: %s\n", error.what());
+    return 1;
+  }
+  return 0;
+}
