@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "autograd/ops/attention.h"
 #include "gradient_by_projection.h"
 
 using namespace cambium;
@@ -67,6 +68,22 @@ TEST_CASE("attention reads heads by their strides") {
   const auto part = [](const Tensor& x, std::int64_t i) { return select(x, 2, i); };
   check_same([&](const auto& v) { return attention(part(v[0], 0), part(v[0], 1), part(v[0], 2), {.causal = true}); },
              [&](const auto& v) { return attention_composed(part(v[0], 0), part(v[0], 1), part(v[0], 2), {.causal = true}); }, {packed}, 1e-12);
+}
+
+TEST_CASE("attention of a packed projection equals attention of its slices") {
+  const Tensor packed = leaf({2, 5, 6, 4}, 1), turned = transpose(leaf({2, 6, 5, 4}, 2), 1, 2);
+  const auto slices = [](const AttentionMask& mask) {
+    return [mask](const std::vector<Tensor>& v) { return attention_composed(slice(v[0], 2, 0, 2), slice(v[0], 2, 2, 4), slice(v[0], 2, 4, 6), mask); };
+  };
+  const auto whole = [](const AttentionMask& mask) { return [mask](const std::vector<Tensor>& v) { return attention_packed(v[0], mask); }; };
+  const Tensor keys = bools({1, 1, 1, 1, 0, 1, 1, 1, 1, 1}, {2, 5});
+  for (const AttentionMask& mask : {AttentionMask{.causal = true}, AttentionMask{.causal = true, .window = 2, .scale = 0.3}, AttentionMask{.key_mask = keys}})
+    check_same(whole(mask), slices(mask), {packed}, 1e-12);
+  check_same(whole({.causal = true, .dropout_p = 0.5}), slices({.causal = true, .dropout_p = 0.5}), {packed}, 1e-12);
+  CHECK(largest_difference(whole({})({turned}), slices({})({turned})) < 1e-12);
+  check_throws<ShapeError>([] { attention_packed(zeros({1, 2, 4, 3}), {}); }, {"attention_packed", "3 heads", "[1, 2, 4, 3]"});
+  const Tensor out = attention_packed(packed, {.causal = true}), first = grad(sum(out), packed, {.create_graph = true});
+  check_throws<StateError>([&] { grad(sum(square(first)), packed); }, {"attention_packed", "second derivative"});
 }
 
 TEST_CASE("a trained bias goes the composed way and gets its gradient") {

@@ -59,22 +59,29 @@ struct KeptMask {
   }
 };
 
-}  // namespace
-
-Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionMask& mask) {
-  if (needs_grad(mask.bias) || mask.dropout_p > 0.0) return attention_composed(q, k, v, mask);
-  detail::check_attention("attention", q, k, v, mask);
-  const std::int64_t batch = q.shape()[0], queries = q.shape()[1], heads = q.shape()[2], keys = k.shape()[1];
+KeptMask keep(const Tensor& q, const Tensor& k, const AttentionMask& mask) {
   KeptMask kept;
   kept.options.scale = detail::attention_scale(q, mask);
   kept.options.causal = mask.causal;
   kept.options.window = mask.window;
   kept.key_mask = saved(mask.key_mask.defined() ? detail::dense(mask.key_mask) : Tensor());
-  kept.bias = saved(mask.bias.defined() ? detail::alias(mask.bias, mask.bias.layout().broadcast_to({batch, heads, queries, keys})) : Tensor());
+  const Shape scores{q.shape()[0], q.shape()[2], q.shape()[1], k.shape()[1]};
+  kept.bias = saved(mask.bias.defined() ? detail::alias(mask.bias, mask.bias.layout().broadcast_to(scores)) : Tensor());
   kept.starts = saved(mask.starts.defined() ? detail::dense(mask.starts) : Tensor());
+  return kept;
+}
 
+// Heads first, first + 1, … of x (B, T, H, D), without a record.
+Tensor heads_of(const Tensor& x, std::int64_t first, std::int64_t count) { return detail::alias(x, x.layout().slice(2, first, first + count)); }
+
+}  // namespace
+
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionMask& mask) {
+  if (needs_grad(mask.bias) || mask.dropout_p > 0.0) return attention_composed(q, k, v, mask);
+  detail::check_attention("attention", q, k, v, mask);
+  const KeptMask kept = keep(q, k, mask);
   Tensor out = empty(q.shape(), q.dtype(), q.device());
-  Tensor lse = empty({batch, heads, queries}, detail::accumulator(q.dtype()), q.device());
+  Tensor lse = empty({q.shape()[0], q.shape()[2], q.shape()[1]}, detail::accumulator(q.dtype()), q.device());
   const Tensor query = head_dense(q), key = head_dense(k), value = head_dense(v);
   Run run(q);
   run->attention_forward(run.context, out.view(), lse.view(), query.view(), key.view(), value.view(), kept.fill());
@@ -89,6 +96,30 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
         const std::vector<Tensor> from{g, from_q, from_k, from_v};
         return std::vector<Tensor>{detail::once("attention", dq, from), detail::once("attention", dk, from), detail::once("attention", dv, from)};
       });
+}
+
+Tensor attention_packed(const Tensor& qkv, const AttentionMask& mask) {
+  check<ShapeError>(qkv.defined() && qkv.rank() == 4 && qkv.shape()[2] % 3 == 0, "attention_packed: expected (batch, time, 3 heads, head size), found ",
+                    qkv.defined() ? concat_text(qkv.shape()) : "none");
+  const std::int64_t heads = qkv.shape()[2] / 3;
+  if (needs_grad(mask.bias) || mask.dropout_p > 0.0)
+    return attention_composed(slice(qkv, 2, 0, heads), slice(qkv, 2, heads, 2 * heads), slice(qkv, 2, 2 * heads), mask);
+  const Tensor dense = head_dense(qkv), q = heads_of(dense, 0, heads), k = heads_of(dense, heads, heads), v = heads_of(dense, 2 * heads, heads);
+  detail::check_attention("attention_packed", q, k, v, mask);
+  const KeptMask kept = keep(q, k, mask);
+  Tensor out = empty(q.shape(), q.dtype(), q.device());
+  Tensor lse = empty({q.shape()[0], heads, q.shape()[1]}, detail::accumulator(q.dtype()), q.device());
+  Run run(q);
+  run->attention_forward(run.context, out.view(), lse.view(), q.view(), k.view(), v.view(), kept.fill());
+  return record("attention_packed", out).wrt(qkv, [qkv = saved(qkv), lse = saved(lse), kept, heads](const Tensor& g, const Tensor& result) {
+    const Tensor &from = qkv.get(), all = head_dense(from), upstream = head_dense(g);
+    Tensor gradient = empty(from.shape(), from.dtype(), from.device());
+    const auto part = [&](const Tensor& x, std::int64_t i) { return heads_of(x, i * heads, heads); };
+    Run backward_run(from);
+    backward_run->attention_backward(backward_run.context, part(gradient, 0).view(), part(gradient, 1).view(), part(gradient, 2).view(), upstream.view(), result.view(),
+                                     lse.get().view(), part(all, 0).view(), part(all, 1).view(), part(all, 2).view(), kept.fill());
+    return detail::once("attention_packed", gradient, {g, from});
+  });
 }
 
 }  // namespace cambium

@@ -1,7 +1,15 @@
-// Checks and masks that both forms of attention share. Internal.
+// What the forms of attention share, and attention on one packed projection.
 #pragma once
 
 #include "autograd/ops.h"
+
+namespace cambium {
+
+/// attention() of the first, second and last third of the heads of qkv (B, T, 3 H, D) as q, k and v; out (B, T, H, D). Its gradient is one tensor, written once:
+/// slices would each fill a tensor as large as qkv with zeros.
+Tensor attention_packed(const Tensor& qkv, const AttentionMask& mask);
+
+}  // namespace cambium
 
 namespace cambium::detail {
 

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "autograd/ops/attention.h"
 #include "nn/embedding.h"
 #include "nn/linear.h"
 #include "nn/norm.h"
@@ -33,12 +34,15 @@ Gpt2Attention::Gpt2Attention(const Gpt2Config& c, std::int64_t layer, DType dtyp
 Tensor Gpt2Attention::forward(const Tensor& x, const DecoderCall& call) const {
   const std::int64_t batch = x.size(0), time = x.size(1);
   const Tensor all = reshape(c_attn_->forward(x, call.context), {batch, time, 3 * heads_, head_dim_});
-  const Tensor q = slice(all, 2, 0, heads_);
-  Tensor k = slice(all, 2, heads_, 2 * heads_), v = slice(all, 2, 2 * heads_, 3 * heads_);
-  if (call.cache) std::tie(k, v) = call.cache->append(layer_, k, v);
   AttentionMask mask = call.mask(0, dropout_, *this);
   mask.scale = scale_;
-  const Tensor mixed = attention(q, k, v, mask);
+  Tensor mixed;
+  if (call.cache) {
+    const auto [k, v] = call.cache->append(layer_, slice(all, 2, heads_, 2 * heads_), slice(all, 2, 2 * heads_, 3 * heads_));
+    mixed = attention(slice(all, 2, 0, heads_), k, v, mask);
+  } else {
+    mixed = attention_packed(all, mask);
+  }
   return resid_dropout_->forward(c_proj_->forward(reshape(mixed, {batch, time, heads_ * head_dim_}), call.context), call.context);
 }
 
