@@ -26,6 +26,13 @@ namespace {
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
+/// Processor time of this process: what a step costs where other programs run beside it.
+double cpu_seconds() {
+  timespec now{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
 /// Seconds since the kernel started this process (to a hundredth: field 22 of /proc/self/stat counts ticks since boot).
 double seconds_since_exec() {
   std::ifstream file("/proc/self/stat");
@@ -127,15 +134,16 @@ void run(const Options& o) {
   context.training = true;
   const double ready = seconds_since_exec(), probe_before = probe_gflops();
 
-  std::vector<double> steps, losses;
+  std::vector<double> steps, cpu_steps, losses;
   for (int i = 0; i < o.warmup + o.repeats; ++i) {
-    const double start = seconds();
+    const double start = seconds(), cpu_start = cpu_seconds();
     const Tensor loss = model.forward(input, context).loss;
     backward(loss);
     optimizer.step();
     optimizer.zero_grad();
     losses.push_back(loss.item());
     steps.push_back(1e3 * (seconds() - start));
+    cpu_steps.push_back(1e3 * (cpu_seconds() - cpu_start));
     std::fprintf(stderr, "step %d: loss %.6f, %.1f ms\n", i + 1, losses.back(), steps.back());
   }
   std::vector<double> timed(steps.begin() + o.warmup, steps.end());
@@ -147,6 +155,7 @@ void run(const Options& o) {
               static_cast<long long>(o.seq), o.threads, static_cast<long long>(count), static_cast<long long>(model.trainable_parameter_count()));
   std::printf("\"tok_s\": %.1f, \"step_ms\": {\"median\": %.2f, \"min\": %.2f, \"n\": %zu}, ", 1e3 * static_cast<double>(count) / median, median, timed.front(), timed.size());
   print_list("steps", steps, "%.2f");
+  print_list("cpu_steps", cpu_steps, "%.2f");
   print_list("losses", losses, "%.6f");
   std::printf("\"ready_s\": %.2f, \"memory_mb\": {\"VmHWM\": %ld, \"VmRSS\": %ld, \"RssAnon\": %ld}, \"probe_gflops\": [%.1f, %.1f]}\n", ready, status_mib("VmHWM"),
               status_mib("VmRSS"), status_mib("RssAnon"), probe_before, probe_gflops());

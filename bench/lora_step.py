@@ -3,8 +3,8 @@
 
     lora_step.py --ours build/bench/bench_lora_step --peer "python peers/lora_step.py --model gpt2" --model-dir M --adapter-dir A
 
-Both sides get the same folders and so the same weights, adapter and tokens; losses are compared step by step. Processor time stands beside
-elapsed time: on a machine that others use too it is the steadier figure.
+Both sides get the same folders and so the same weights, adapter and tokens; losses are compared step by step. --clock cpu times
+the steps in processor time of the process: the steadier figure on a machine that others use too.
 """
 import argparse
 import json
@@ -28,6 +28,10 @@ def run(command, core):
     return json.loads(lines[-1]) | {"cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
 
 
+# Makes the peer's script read processor time where it reads the clock.
+CPU_CLOCK = "import runpy, sys, time; time.perf_counter = time.process_time; sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv[0].rpartition('/')[0]); runpy.run_path(sys.argv[0], run_name='__main__')"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ours", required=True)
@@ -39,19 +43,21 @@ def main():
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--core", default="1")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     args = parser.parse_args()
     common = ["--model-dir", args.model_dir, "--adapter-dir", args.adapter_dir, "--warmup", str(args.warmup), "--repeats", str(args.repeats)]
     commands = {"Cambium fp32": [args.ours] + common}
     for dtype in args.dtypes:
-        commands[f"PyTorch + PEFT {dtype}"] = shlex.split(args.peer) + common + ["--dtype", dtype]
+        python, *script = shlex.split(args.peer)
+        commands[f"PyTorch + PEFT {dtype}"] = [python] + (["-c", CPU_CLOCK] if args.clock == "cpu" else []) + script + common + ["--dtype", dtype]
     results = {name: [] for name in commands}
     for _ in range(args.rounds):
         for name, command in commands.items():
             results[name].append(run(command, args.core))
-    print("| run | step ms: min | median | tok/s (best) | peak MiB | ready s | process CPU s | losses |\n|---|---|---|---|---|---|---|---|")
+    print(f"| run | step {args.clock} ms: min | median | tok/s (best) | peak MiB | ready s | process CPU s | losses |\n|---|---|---|---|---|---|---|---|")
     reference = next(iter(results.values()))[0]["losses"]
     for name, runs in results.items():
-        pool = [t for r in runs for t in r["steps"][args.warmup:]]
+        pool = [t for r in runs for t in r["cpu_steps" if args.clock == "cpu" and "cpu_steps" in r else "steps"][args.warmup:]]
         losses = runs[0]["losses"]
         apart = max(abs(a - b) / abs(b) for a, b in zip(losses, reference))
         print(f"| {name} | {min(pool):.0f} | {statistics.median(pool):.0f} | {1e3 * runs[0]['tokens'] / min(pool):.0f} | {max(r['memory_mb']['VmHWM'] for r in runs)} | "
