@@ -54,7 +54,35 @@ std::string option_text(const Json& value, const std::string& key, const std::st
   fail<ConfigError>(path, ": ", key, ": expected a text, a number, true, false or a list of them, found ", value.type_name());
 }
 
+/// The same among the commands.
+std::string nearest_command(const std::string& name, const CLI::App& program) {
+  std::string best;
+  std::size_t least = SIZE_MAX;
+  for (const CLI::App* command : program.get_subcommands(nullptr))
+    if (const std::size_t d = distance(name, command->get_name()); d < least) {
+      least = d;
+      best = command->get_name();
+    }
+  return best;
+}
+
 }  // namespace
+
+void check_names(const std::vector<std::string>& arguments, const CLI::App& program) {
+  const CLI::App* command = find_command(arguments, program);
+  if (command == nullptr) {
+    for (const std::string& argument : arguments)
+      if (!argument.starts_with("-")) fail<ConfigError>("'", argument, "' is no command: did you mean '", nearest_command(argument, program), "'?");
+    return;
+  }
+  if (command->get_allow_extras()) return;
+  for (const std::string& argument : arguments) {
+    if (argument == "--") return;
+    if (!argument.starts_with("--")) continue;
+    const std::string name = argument.substr(2, argument.find('=') == std::string::npos ? std::string::npos : argument.find('=') - 2);
+    check<ConfigError>(command->get_option_no_throw("--" + name) != nullptr || name == "version", "'--", name, "' is no option of ", command->get_name(), ": did you mean '--", nearest(name, *command), "'?");
+  }
+}
 
 void insert_configuration(std::vector<std::string>& arguments, const CLI::App& program) {
   const CLI::App* command = find_command(arguments, program);

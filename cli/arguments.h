@@ -7,6 +7,9 @@
 
 namespace cambium::cli {
 
+/// ConfigError with the nearest name for a command or option that does not exist. Before CLI11 looks, which would first ask for the options that are then missing.
+void check_names(const std::vector<std::string>& arguments, const CLI::App& program);
+
 /// Replaces `--config FILE` by the options that the JSON file holds; options that stand on the command line win. ConfigError for a key that is no option of the command,
 /// with the nearest name.
 void insert_configuration(std::vector<std::string>& arguments, const CLI::App& program);

@@ -26,6 +26,7 @@ int main(int argc, char** argv) {
   }
   try {
     std::vector<std::string> arguments(argv + 1, argv + argc);
+    cli::check_names(arguments, program);
     cli::insert_configuration(arguments, program);
     std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
     program.parse(arguments);

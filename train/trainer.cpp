@@ -19,8 +19,7 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 Schedule make_schedule(const TrainOptions& options, std::int64_t total) {
   if (options.schedule == "constant") return constant_schedule(options.warmup_steps);
   if (options.schedule == "linear") return linear_schedule(options.warmup_steps, total);
-  if (options.schedule == "cosine") return cosine_schedule(options.warmup_steps, total);
-  fail<ConfigError>("schedule: expected constant, linear or cosine, found '", options.schedule, "'");
+  return cosine_schedule(options.warmup_steps, total);
 }
 
 /// Batches one after another, epoch after epoch.
@@ -57,6 +56,7 @@ void check_options(const TrainOptions& o) {
   check<ConfigError>(std::isfinite(o.learning_rate) && o.learning_rate > 0, "learning_rate: expected a positive number, found ", o.learning_rate);
   check<ConfigError>(std::isfinite(o.weight_decay) && o.weight_decay >= 0, "weight_decay: expected no negative number, found ", o.weight_decay);
   check<ConfigError>(std::isfinite(o.max_grad_norm) && o.max_grad_norm >= 0, "max_grad_norm: expected no negative number, found ", o.max_grad_norm);
+  check<ConfigError>(o.schedule == "constant" || o.schedule == "linear" || o.schedule == "cosine", "schedule: expected constant, linear or cosine, found '", o.schedule, "'");
   check<ConfigError>(o.warmup_steps >= 0, "warmup_steps: expected no negative number, found ", o.warmup_steps);
   check<ConfigError>(!o.steps || *o.steps >= 1, "steps: expected at least 1");
   check<ConfigError>(std::isfinite(o.epochs) && o.epochs > 0, "epochs: expected a positive number, found ", o.epochs);

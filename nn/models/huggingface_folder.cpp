@@ -48,7 +48,9 @@ std::shared_ptr<PretrainedModel> load_huggingface_folder(const std::string& fold
     if (is_constant_buffer(name)) continue;
     source.tensors.emplace(with_prefix(name, family.model_type, bare), [files, name] { return files->tensor(name); });
   }
-  std::shared_ptr<PretrainedModel> model = load_model(config, text, config_path, std::move(source), options);
+  Json named = config;
+  named["_name_or_path"] = folder;  // as transformers has it: where the model came from, not where it once was saved
+  std::shared_ptr<PretrainedModel> model = load_model(named, text, config_path, std::move(source), options);
   return model;
 }
 
