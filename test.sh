@@ -15,7 +15,7 @@ export CAMBIUM_MODELS=${CAMBIUM_MODELS:-$cache/models}
 [ "${CAMBIUM_REQUIRE_DATA:-0}" = 1 ] && fetch_model >/dev/null
 say "testing"
 status=0
-meson test -C "$build" --no-rebuild --print-errorlogs >"$build/tests.log" 2>&1 || status=$?
+meson test -C "$build" --no-rebuild --print-errorlogs ${CAMBIUM_TEST_OPTIONS:-} >"$build/tests.log" 2>&1 || status=$?
 grep -hE 'SKIPPED|skipped:' "$build"/meson-logs/testlog.txt 2>/dev/null | sort -u | head -n 20 >&2 || true
 [ $status -eq 0 ] || tail -n 150 "$build/tests.log" >&2
 passed=$(sed -n 's/^Ok: *\([0-9]*\).*/\1/p' "$build/tests.log")
