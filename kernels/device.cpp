@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <new>
@@ -59,6 +60,19 @@ Pool& pool() {
   return *instance;
 }
 
+// Batches of ever new lengths would leave blocks of ever new sizes behind. Beyond half as much again as was ever in use at once (and 64 MiB), cached blocks go back,
+// largest first, before a new one is made. Called with the pool locked.
+void make_room(Pool& p, std::size_t size) {
+  const MemoryStatistics& s = p.statistics;
+  const std::int64_t allowed = s.peak_bytes + s.peak_bytes / 2 + (std::int64_t{64} << 20);
+  while (!p.free_blocks.empty() && s.live_bytes + s.cached_bytes + static_cast<std::int64_t>(size) > allowed) {
+    const auto last = std::prev(p.free_blocks.end());
+    std::free(last->second);
+    p.statistics.cached_bytes -= static_cast<std::int64_t>(last->first);
+    p.free_blocks.erase(last);
+  }
+}
+
 void* system_allocate(std::size_t bytes) {
   const std::size_t alignment = bytes >= kHugePage ? kHugePage : kAlignment;
   void* block = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
@@ -84,6 +98,8 @@ void* allocate(Device device, std::size_t bytes) {
         block = found->second;
         p.statistics.cached_bytes -= static_cast<std::int64_t>(size);
         p.free_blocks.erase(found);
+      } else {
+        make_room(p, size);
       }
     }
     MemoryStatistics& s = p.statistics;
