@@ -24,6 +24,22 @@ double seconds() {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
+/// Floats aligned as a tensor's memory is.
+class Floats {
+ public:
+  explicit Floats(std::int64_t count) : count_(static_cast<std::size_t>(count)), data_(static_cast<float*>(allocate(Device{}, count_ * 4 + 64))) {
+    for (std::size_t i = 0; i < count_; ++i) data_[i] = static_cast<float>(i % 17) * 0.1F - 0.8F;
+  }
+  ~Floats() { deallocate(Device{}, data_, count_ * 4 + 64); }
+  Floats(const Floats&) = delete;
+  Floats& operator=(const Floats&) = delete;
+  float* data() const { return data_; }
+
+ private:
+  std::size_t count_;
+  float* data_;
+};
+
 struct Shape {
   std::int64_t M, N, K;
   const char* kind;  // "xWt": W (N, K); "gW": W (K, N); "xtg": A (K, M) transposed
@@ -69,18 +85,15 @@ struct Row {
 
 Row measure(const Shape& shape, double budget, bool with_openblas, bool with_packed) {
   const bool wt = std::strcmp(shape.kind, "xWt") == 0, xt = std::strcmp(shape.kind, "xtg") == 0;
-  std::vector<float> a(static_cast<std::size_t>(shape.M * shape.K)), b(static_cast<std::size_t>(shape.N * shape.K)), c(static_cast<std::size_t>(shape.M * shape.N));
-  for (std::size_t i = 0; i < a.size(); ++i) a[i] = static_cast<float>(i % 17) * 0.1F - 0.8F;
-  for (std::size_t i = 0; i < b.size(); ++i) b[i] = static_cast<float>(i % 13) * 0.1F - 0.6F;
+  const Floats a(shape.M * shape.K), b(shape.N * shape.K), c(shape.M * shape.N);
   const Strided A = matrix(a.data(), shape.M, shape.K, xt), B = matrix(b.data(), shape.K, shape.N, wt), C = matrix(c.data(), shape.M, shape.N, false);
   Context context;
   Weight frozen(B);
-  std::vector<float> panels(with_packed ? static_cast<std::size_t>(cpu::packed_weight_bytes(B) / 4 + 16) : 1);
+  const Floats panels(with_packed ? cpu::packed_weight_bytes(B) / 4 : 1);
   if (with_packed) {
-    void* at = panels.data() + (16 - reinterpret_cast<std::uintptr_t>(panels.data()) / 4 % 16) % 16;
-    cpu::pack_weight(at, B);
+    cpu::pack_weight(panels.data(), B);
     frozen.format = Weight::Format::packed;
-    frozen.packed = at;
+    frozen.packed = panels.data();
     frozen.dense.data = nullptr;
   }
   const double work = 2.0 * static_cast<double>(shape.M) * static_cast<double>(shape.N) * static_cast<double>(shape.K);

@@ -160,10 +160,17 @@ TEST_CASE("tails touch nothing beyond their end") {
   });
 }
 
-TEST_CASE("the environment variable names the set") {
+TEST_CASE("sets are chosen by name") {
   CHECK(supported_isas().front() == Isa::portable);
-  CHECK(isa_name(Isa::avx512) == "avx512");
-  const UseIsa outer(Isa::portable);
-  CHECK(active_isa() == Isa::portable);
-  CHECK(isa().float_lanes == 4);
+  for (const Isa set : supported_isas()) CHECK(parse_isa(isa_name(set)) == set);
+  for (const Isa set : {Isa::portable, Isa::avx2, Isa::avx512})
+    if (!isa_supported(set)) CHECK_THROWS_AS(parse_isa(isa_name(set)), DeviceError);
+  CHECK_THROWS_WITH_AS(parse_isa("avx512bf16"), doctest::Contains("portable, avx2 or avx512, found avx512bf16"), ConfigError);
+  const Isa before = active_isa();
+  {
+    const UseIsa use(Isa::portable);
+    CHECK(active_isa() == Isa::portable);
+    CHECK(isa().float_lanes == 4);
+  }
+  CHECK(active_isa() == before);
 }

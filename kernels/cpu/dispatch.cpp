@@ -39,13 +39,7 @@ Isa widest() {
 
 const IsaTable* choose() {
   const char* name = std::getenv("CAMBIUM_KERNELS");
-  if (!name || !*name) return kTables[static_cast<int>(widest())];
-  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512}) {
-    if (isa_name(isa) != name) continue;
-    check<DeviceError>(isa_supported(isa), "CAMBIUM_KERNELS: this machine does not run ", name, " code: its widest set is ", isa_name(widest()));
-    return kTables[static_cast<int>(isa)];
-  }
-  fail<ConfigError>("CAMBIUM_KERNELS: expected portable, avx2 or avx512, found ", name, ": unset it to use the widest set of the machine");
+  return kTables[static_cast<int>(name && *name ? parse_isa(name) : widest())];
 }
 
 std::atomic<const IsaTable*> active{nullptr};
@@ -59,6 +53,15 @@ const IsaTable& isa() {
     active.store(table, std::memory_order_relaxed);
   }
   return *table;
+}
+
+Isa parse_isa(std::string_view name) {
+  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512}) {
+    if (isa_name(isa) != name) continue;
+    check<DeviceError>(isa_supported(isa), "CAMBIUM_KERNELS: this machine does not run ", name, " code: its widest set is ", isa_name(widest()));
+    return isa;
+  }
+  fail<ConfigError>("CAMBIUM_KERNELS: expected portable, avx2 or avx512, found ", name, ": unset it to use the widest set of the machine");
 }
 
 Isa active_isa() { return isa().isa; }

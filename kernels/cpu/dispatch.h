@@ -14,6 +14,7 @@ const IsaTable& isa();
 
 Isa active_isa();
 std::string_view isa_name(Isa isa);
+Isa parse_isa(std::string_view name);   ///< what CAMBIUM_KERNELS says; the errors of isa()
 bool isa_supported(Isa isa);            ///< by CPU and operating system
 std::vector<Isa> supported_isas();      ///< narrowest first
 

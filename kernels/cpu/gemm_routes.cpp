@@ -30,11 +30,12 @@ struct Cut {
   Cut(const GemmFunctions<T>& f, const GemmProblem<T>& s, bool direct) : range(range_of<T>(s.K)) {
     const std::int64_t W = f.panel_columns, item = sizeof(T);
     whole = !direct && s.K > range;
-    const std::int64_t budget = second_level_cache() / 5 / (item * (whole ? s.K : range));
+    // With one range the packed rows stay in the cache beside a small block of columns; with several they stream past a large one.
+    const std::int64_t budget = second_level_cache() * (s.K > range ? 2 : 1) / 5 / (item * (whole ? s.K : range));
     const std::int64_t most = std::clamp<std::int64_t>(budget / W, 1, 256 / W < 1 ? 1 : 256 / W);
     const std::int64_t enough = up(std::int64_t{1} << 19, s.M * s.K * W);  // panels that make a task worth handing out
     const std::int64_t panels = up(s.N, W);
-    std::int64_t per = std::min(most, std::max({panels / 8, enough, std::int64_t{1}}));
+    std::int64_t per = std::min(most, std::max({panels / (s.K > range ? 4 : 8), enough, std::int64_t{1}}));
     columns = std::min(per * W, panels * W);
     column_tasks = up(s.N, columns);
     shared = s.batch == 1 && column_tasks > 1;
@@ -137,7 +138,7 @@ void gemm_packed(const GemmFunctions<T>& f, const GemmProblem<T>& s) {
     const std::int64_t group = std::max<std::int64_t>(1, (std::int64_t{1} << 17) / (R * s.K));
     parallel_ranges(panels.count, group, [&](std::int64_t first, std::int64_t last) { pack_panels(f, a.data(), source, panels, first, last, s.K, cut.range); });
     // Too few column tasks are cut by rows as well, each packing its columns again.
-    const std::int64_t parts = cut.column_tasks >= 8 ? 1 : std::clamp<std::int64_t>(8 / cut.column_tasks, 1, std::max<std::int64_t>(1, panels.count / 8));
+    const std::int64_t parts = cut.column_tasks >= 4 ? 1 : std::clamp<std::int64_t>(4 / cut.column_tasks, 1, std::max<std::int64_t>(1, panels.count / 8));
     const std::int64_t per = up(panels.count, parts);
     const GemmTarget<T> c = target(0, row);
     parallel_for(cut.column_tasks * up(panels.count, per), [&](std::int64_t task) {

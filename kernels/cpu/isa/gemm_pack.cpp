@@ -16,6 +16,7 @@ void pack_panel(T* to, int width, bool zeros, const S* x, int64_t line_stride, i
       for (int i = 0; i < written; i += L) {
         const int have = lines - i < L ? (lines - i < 0 ? 0 : lines - i) : L, put_lanes = written - i < L ? written - i : L;
         const V v = have == L ? load(x + k * k_stride + i) : load_partial(x + k * k_stride + i, have);
+        __builtin_prefetch(x + (k + 16) * k_stride + i);  // far strides are beyond what the machine foresees
         if (put_lanes == L) store(to + k * width + i, v);
         else store_partial(to + k * width + i, v, put_lanes);
       }
