@@ -118,8 +118,7 @@ struct Kernels {
 
   // Rotary embedding of x (B, T, H, D), the first `rotary` entries of each head: rotates pair j by positions[b, t] * frequencies[j], times `scale`.
   // positions int64 (B, T) or (1, T) expanded; frequencies f32 (rotary / 2). Pairs (j, j + rotary/2), or (2j, 2j+1) if interleaved. inverse rotates back.
-  // out may be x itself. Angles are products in float32, as the reference implementations make them (in double for f64 operands); their sines are
-  // computed in double and rounded to float.
+  // out may be x itself. Angles and their sines are computed in double and rounded to float.
   void (*rotary)(Context&, Strided out, Strided x, Strided positions, Strided frequencies, double scale, bool interleaved, bool inverse);
 
   // Random numbers: Philox4x32-10; element i of a tensor takes word i % 4 of counter (offset, i / 4) under key `seed`. out dense.

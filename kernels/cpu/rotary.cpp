@@ -1,7 +1,6 @@
 // Rotary position embedding (Su et al. 2021, arXiv 2104.09864).
 #include <cmath>
 #include <cstring>
-#include <type_traits>
 #include <vector>
 
 #include "kernels/cpu/cpu.h"
@@ -25,7 +24,7 @@ void angles_of(float* cosines, float* sines, const float* frequencies, std::int6
     isa().streams->sincos(cosines, sines, frequencies, pairs, position, scale);
   } else {
     for (std::int64_t j = 0; j < pairs; ++j) {
-      const double angle = static_cast<double>(static_cast<float>(position) * frequencies[j]);
+      const double angle = position * static_cast<double>(frequencies[j]);
       cosines[j] = static_cast<float>(std::cos(angle) * scale);
       sines[j] = static_cast<float>(std::sin(angle) * scale);
     }
@@ -74,8 +73,7 @@ void rotary(Context&, Strided out, Strided x, Strided positions, Strided frequen
       const double position = static_cast<double>(positions.as<std::int64_t>()[(positions.shape[0] == 1 ? 0 : b) * positions.strides[0] + t * positions.strides[1]]);
       std::vector<A> sines(static_cast<std::size_t>(pairs)), cosines(static_cast<std::size_t>(pairs));
       for (std::int64_t j = 0; j < pairs; ++j) {
-        const float frequency = frequencies.as<float>()[j * frequencies.strides[0]];
-        const double angle = std::is_same_v<E, double> ? position * static_cast<double>(frequency) : static_cast<double>(static_cast<float>(position) * frequency);
+        const double angle = position * static_cast<double>(frequencies.as<float>()[j * frequencies.strides[0]]);
         cosines[static_cast<std::size_t>(j)] = static_cast<A>(static_cast<float>(std::cos(angle) * scale));
         sines[static_cast<std::size_t>(j)] = static_cast<A>(static_cast<float>((inverse ? -std::sin(angle) : std::sin(angle)) * scale));
       }

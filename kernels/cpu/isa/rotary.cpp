@@ -81,7 +81,7 @@ void rotary_sincos(float* cosines, float* sines, const float* frequencies, int64
     half_vf f;
     memcpy(&f, t, sizeof f);
     vd sine, cosine;
-    sine_cosine(__builtin_convertvector(f * static_cast<float>(position), vd), sine, cosine);  // the product in float: see kernels.h
+    sine_cosine(__builtin_convertvector(f, vd) * position, sine, cosine);
     const half_vf c = __builtin_convertvector(cosine * scale, half_vf), s = __builtin_convertvector(sine * scale, half_vf);
     for (int i = 0; i < lanes; ++i) {
       cosines[j + i] = c[i];
