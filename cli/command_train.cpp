@@ -143,8 +143,11 @@ int run(TrainArguments& a) {
   const Tokenizer* tokenizer = model.tokenizer ? &*model.tokenizer : nullptr;
   Dataset data = load_dataset(a.data_path, tokenizer, a.data);
   std::optional<Dataset> eval_data;
-  if (!a.eval_path.empty()) eval_data = load_dataset(a.eval_path, tokenizer, a.data);
-  else if (a.eval_fraction != 0) eval_data = split_off(data, a.eval_fraction, a.shared.seed);
+  if (!a.eval_path.empty()) {
+    DataOptions whole = a.data;  // held-out rows are not cut to what training can afford, so that perplexities can be compared
+    whole.max_length = std::max<std::int64_t>(a.data.max_length, std::min<std::int64_t>(1024, positions > 0 ? positions : 1024));
+    eval_data = load_dataset(a.eval_path, tokenizer, whole);
+  } else if (a.eval_fraction != 0) eval_data = split_off(data, a.eval_fraction, a.shared.seed);
 
   a.train.seed = a.shared.seed;
   a.train.shuffle = !a.no_shuffle;
