@@ -5,8 +5,8 @@
 
 namespace cambium::detail {
 
-std::vector<Token> lex(std::string_view code) {
-  std::vector<Token> out;
+std::vector<TemplateToken> lex(std::string_view code) {
+  std::vector<TemplateToken> out;
   const auto is_name = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'; };
   for (std::size_t i = 0; i < code.size();) {
     const char c = code[i];
@@ -28,23 +28,23 @@ std::vector<Token> lex(std::string_view code) {
         else (text += '\\') += e;
       }
       check<ConfigError>(j < code.size(), "chat template: a text without its closing quote: ", code.substr(i, 40));
-      out.push_back({Token::Kind::string, text});
+      out.push_back({TemplateToken::Kind::string, text});
       i = j + 1;
     } else if (c >= '0' && c <= '9') {
       std::size_t j = i;
       while (j < code.size() && ((code[j] >= '0' && code[j] <= '9') || code[j] == '.')) ++j;
-      out.push_back({Token::Kind::number, std::string(code.substr(i, j - i))});
+      out.push_back({TemplateToken::Kind::number, std::string(code.substr(i, j - i))});
       i = j;
     } else if (is_name(c)) {
       std::size_t j = i;
       while (j < code.size() && is_name(code[j])) ++j;
-      out.push_back({Token::Kind::name, std::string(code.substr(i, j - i))});
+      out.push_back({TemplateToken::Kind::name, std::string(code.substr(i, j - i))});
       i = j;
     } else {
       const std::string_view two = code.substr(i, 2);
       const bool pair = two == "==" || two == "!=" || two == "<=" || two == ">=" || two == "//";
       check<ConfigError>(pair || std::string_view("+-*/%~<>()[]{}.,:|=").find(c) != std::string_view::npos, "chat template: unexpected character '", c, "' in ", code.substr(0, 60));
-      out.push_back({Token::Kind::symbol, std::string(code.substr(i, pair ? 2 : 1))});
+      out.push_back({TemplateToken::Kind::symbol, std::string(code.substr(i, pair ? 2 : 1))});
       i += pair ? 2 : 1;
     }
   }
@@ -52,8 +52,8 @@ std::vector<Token> lex(std::string_view code) {
   return out;
 }
 
-std::vector<Piece> cut(std::string_view text) {
-  std::vector<Piece> out;
+std::vector<TemplatePiece> cut(std::string_view text) {
+  std::vector<TemplatePiece> out;
   const auto is_space = [](char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; };
   bool strip_left = false, after_block = false, line_start = true;
   std::size_t at = 0;
@@ -71,7 +71,7 @@ std::vector<Piece> cut(std::string_view text) {
       if (end > 0 ? piece[end - 1] == '\n' : line_start) piece = piece.substr(0, end);
     }
     line_start = false;
-    if (!piece.empty()) out.push_back({Piece::Kind::text, std::string(piece)});
+    if (!piece.empty()) out.push_back({TemplatePiece::Kind::text, std::string(piece)});
   };
   for (;;) {
     std::size_t open = at;
@@ -103,7 +103,7 @@ std::vector<Piece> cut(std::string_view text) {
     strip_left = !inside.empty() && inside.back() == '-';
     if (strip_left) inside.remove_suffix(1);
     after_block = kind != '{';
-    if (kind != '#') out.push_back({kind == '{' ? Piece::Kind::output : Piece::Kind::tag, std::string(inside)});
+    if (kind != '#') out.push_back({kind == '{' ? TemplatePiece::Kind::output : TemplatePiece::Kind::tag, std::string(inside)});
     at = close + 2;
   }
 }

@@ -7,21 +7,21 @@
 
 namespace cambium::detail {
 
-struct Token {
+struct TemplateToken {
   enum class Kind { end, name, string, number, symbol };
   Kind kind = Kind::end;
   std::string text;
 };
 
 /// Tokens of an expression or a tag, with one of kind `end` behind them. ConfigError for a character outside the subset.
-std::vector<Token> lex(std::string_view code);
+std::vector<TemplateToken> lex(std::string_view code);
 
 /// The template cut into texts and tags, with the white space removed that '-' and the customs of Hugging Face (trim_blocks, lstrip_blocks) remove.
-struct Piece {
+struct TemplatePiece {
   enum class Kind { text, output, tag } kind;
   std::string text;
 };
 
-std::vector<Piece> cut(std::string_view text);
+std::vector<TemplatePiece> cut(std::string_view text);
 
 }  // namespace cambium::detail

@@ -26,15 +26,15 @@ class ExpressionParser {
     ++at_;
     return true;
   }
-  bool sees(std::string_view text) const { return (tokens_[at_].kind == Token::Kind::symbol || tokens_[at_].kind == Token::Kind::name) && tokens_[at_].text == text; }
+  bool sees(std::string_view text) const { return (tokens_[at_].kind == TemplateToken::Kind::symbol || tokens_[at_].kind == TemplateToken::Kind::name) && tokens_[at_].text == text; }
   void expect(std::string_view text) {
     if (!take(text)) fail<ConfigError>("chat template: expected '", text, "' in {% ", code_, " %}");
   }
   std::string name() {
-    check<ConfigError>(tokens_[at_].kind == Token::Kind::name, "chat template: expected a name in {% ", code_, " %}");
+    check<ConfigError>(tokens_[at_].kind == TemplateToken::Kind::name, "chat template: expected a name in {% ", code_, " %}");
     return tokens_[at_++].text;
   }
-  void end() const { check<ConfigError>(tokens_[at_].kind == Token::Kind::end, "chat template: '", tokens_[at_].text, "' is not supported in ", code_); }
+  void end() const { check<ConfigError>(tokens_[at_].kind == TemplateToken::Kind::end, "chat template: '", tokens_[at_].text, "' is not supported in ", code_); }
 
  private:
   static ExpressionPtr make(Expression::Kind kind, std::string name = {}) {
@@ -137,7 +137,7 @@ class ExpressionParser {
   }
   void arguments(Expression& e) {
     while (!take(")")) {
-      if (tokens_[at_].kind == Token::Kind::name && tokens_[at_ + 1].kind == Token::Kind::symbol && tokens_[at_ + 1].text == "=") {
+      if (tokens_[at_].kind == TemplateToken::Kind::name && tokens_[at_ + 1].kind == TemplateToken::Kind::symbol && tokens_[at_ + 1].text == "=") {
         std::string key = name();
         expect("=");
         e.keywords.emplace_back(std::move(key), conditional());
@@ -186,13 +186,13 @@ class ExpressionParser {
     return e;
   }
   ExpressionPtr primary() {
-    const Token token = tokens_[at_];
-    if (token.kind == Token::Kind::string) {
+    const TemplateToken token = tokens_[at_];
+    if (token.kind == TemplateToken::Kind::string) {
       std::string text;
-      while (tokens_[at_].kind == Token::Kind::string) text += tokens_[at_++].text;
+      while (tokens_[at_].kind == TemplateToken::Kind::string) text += tokens_[at_++].text;
       return literal(text);
     }
-    if (token.kind == Token::Kind::number) {
+    if (token.kind == TemplateToken::Kind::number) {
       ++at_;
       if (token.text.find('.') != std::string::npos) return literal(std::stod(token.text));
       check<ConfigError>(token.text.size() < 18, "chat template: the number ", token.text, " is too large");
@@ -221,7 +221,7 @@ class ExpressionParser {
     if (take("{")) {
       auto e = make(Expression::Kind::dictionary);
       while (!take("}")) {
-        check<ConfigError>(tokens_[at_].kind == Token::Kind::string, "chat template: dictionaries need texts as keys in ", code_);
+        check<ConfigError>(tokens_[at_].kind == TemplateToken::Kind::string, "chat template: dictionaries need texts as keys in ", code_);
         std::string key = tokens_[at_++].text;
         expect(":");
         e->keywords.emplace_back(std::move(key), conditional());
@@ -229,31 +229,31 @@ class ExpressionParser {
       }
       return e;
     }
-    if (token.kind == Token::Kind::name) {
+    if (token.kind == TemplateToken::Kind::name) {
       ++at_;
       if (token.text == "true" || token.text == "True") return literal(true);
       if (token.text == "false" || token.text == "False") return literal(false);
       if (token.text == "none" || token.text == "None") return literal(nullptr);
       return make(Expression::Kind::name, token.text);
     }
-    fail<ConfigError>("chat template: ", token.kind == Token::Kind::end ? "an expression is missing" : "'" + token.text + "' is not supported", " in ", code_);
+    fail<ConfigError>("chat template: ", token.kind == TemplateToken::Kind::end ? "an expression is missing" : "'" + token.text + "' is not supported", " in ", code_);
   }
 
   std::string_view code_;
-  std::vector<Token> tokens_;
+  std::vector<TemplateToken> tokens_;
   std::size_t at_ = 0;
   int depth_ = 0;
 };
 
 class StatementParser {
  public:
-  explicit StatementParser(std::vector<Piece> pieces) : pieces_(std::move(pieces)) {}
+  explicit StatementParser(std::vector<TemplatePiece> pieces) : pieces_(std::move(pieces)) {}
   std::vector<Statement> parse() {
     return block({});
   }
 
  private:
-  static std::string keyword(const Piece& piece) {
+  static std::string keyword(const TemplatePiece& piece) {
     ExpressionParser parser(piece.text);
     return parser.name();
   }
@@ -261,12 +261,12 @@ class StatementParser {
     check<ConfigError>(++depth_ < kMaxDepth, "chat template: blocks are nested too deeply");
     std::vector<Statement> out;
     for (; at_ < pieces_.size(); ++at_) {
-      const Piece& piece = pieces_[at_];
+      const TemplatePiece& piece = pieces_[at_];
       Statement s;
-      if (piece.kind == Piece::Kind::text) {
+      if (piece.kind == TemplatePiece::Kind::text) {
         s.kind = Statement::Kind::text;
         s.text = piece.text;
-      } else if (piece.kind == Piece::Kind::output) {
+      } else if (piece.kind == TemplatePiece::Kind::output) {
         s.kind = Statement::Kind::output;
         ExpressionParser parser(piece.text);
         s.expression = parser.parse();
@@ -343,7 +343,7 @@ class StatementParser {
     return s;
   }
 
-  std::vector<Piece> pieces_;
+  std::vector<TemplatePiece> pieces_;
   std::size_t at_ = 0;
   int depth_ = 0;
 };
