@@ -38,7 +38,9 @@ TEST_CASE("logits, losses, best tokens and greedy continuations") {
   const SafetensorsFile tensors(*tensors_path);
   NoGrad no_grad;
   int seen = 0;
-  for (const auto& [name, prompt] : prompts.items()) {
+  for (const auto& item : prompts.items()) {
+    const std::string& name = item.key();
+    const Json& prompt = item.value();
     if (!prompt.is_object() || !prompt.contains("ids")) continue;
     CAPTURE(name);
     ++seen;

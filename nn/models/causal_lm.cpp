@@ -124,7 +124,8 @@ ModelOutput CausalLM::forward(const ModelInput& input, const ForwardContext& con
     out.labelled = static_cast<std::int64_t>(labelled.rows.size());
     check<StateError>(out.labelled > 0 || input.label_count, "forward: no token of this batch has a label after the shift, so that it has no loss");
   }
-  const auto chosen = [&](const Tensor& x) {  // (B, T, N) -> (labelled, N)
+  // (B, T, N) -> (labelled, N). Bindings are captured by copy: clang 14 takes no reference to them.
+  const auto chosen = [&, batch = batch, time = time](const Tensor& x) {
     return index_select(reshape(x, {batch * time, x.size(2)}), 0, int64_tensor(labelled.rows, {out.labelled}, device));
   };
   const bool whole = input.want_hidden_states || (input.want_logits && !(input.last_logits_only && !input.labels.defined()));
