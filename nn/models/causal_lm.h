@@ -21,6 +21,8 @@ struct DecoderCall {
 class CausalLM : public PretrainedModel {
  public:
   ModelOutput forward(const ModelInput& input, const ForwardContext& context = {}) const final;
+  Task task() const override { return Task::causal_lm; }
+  bool is_causal() const override { return true; }
   std::unique_ptr<KvCache> make_cache(std::int64_t batch, std::int64_t capacity) const override;
 
  protected:
