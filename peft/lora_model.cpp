@@ -15,7 +15,7 @@ std::vector<std::pair<std::string, LoraLinear*>> LoraModel::lora_layers() const 
   return out;
 }
 
-Tuner::Plan LoraModel::plan(PeftConfig& config) {
+LayerTuner::Plan LoraModel::plan(PeftConfig& config) {
   auto& c = std::get<LoraConfig>(config);
   validate(c);
   if (!c.target_modules.given()) {

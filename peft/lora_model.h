@@ -2,13 +2,13 @@
 #pragma once
 
 #include "peft/lora.h"
-#include "peft/tuner.h"
+#include "peft/layer_tuner.h"
 
 namespace cambium {
 
-class LoraModel final : public Tuner {
+class LoraModel final : public LayerTuner {
  public:
-  using Tuner::Tuner;
+  using LayerTuner::LayerTuner;
   std::string_view type_name() const override { return "LoraModel"; }
 
   std::vector<std::pair<std::string, LoraLinear*>> lora_layers() const;
@@ -19,6 +19,7 @@ class LoraModel final : public Tuner {
   void add_to_layer(AdapterLayer& layer, const std::string& path, const std::string& name, const PeftConfig& config, const AdapterOptions& options) const override;
   void adjust(PeftConfig& config, bool transposed_weights) override;
   std::string trained_biases(const PeftConfig& config) const override { return std::get<LoraConfig>(config).bias; }
+  const ModuleSelection& targets(const PeftConfig& config) const override { return std::get<LoraConfig>(config).target_modules; }
 };
 
 /// Multiplies the scaling of all active adapters for as long as it lives; the old values come back also after an exception.

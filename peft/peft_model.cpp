@@ -29,13 +29,22 @@ void check_unwrapped(const std::shared_ptr<PretrainedModel>& base) {
 PeftModel::PeftModel(std::shared_ptr<PretrainedModel> base, PeftConfig config, const PeftModelOptions& options) {
   check_unwrapped(base);
   base_model.set(make_tuner(std::move(base), config));
-  base_model->inject_adapter(options.adapter_name, config, {options.autocast_adapter_dtype, options.key});
+  base_model->inject_adapter(options.adapter_name, config, {options.autocast_adapter_dtype, options.key, options.prompt_text_ids, options.tokenizer});
 }
 
 PeftModel::PeftModel(std::shared_ptr<PretrainedModel> base, const std::string& folder, const std::string& adapter_name, const AdapterLoadOptions& options) {
   check_unwrapped(base);
   base_model.set(make_tuner(std::move(base), read_peft_config(folder)));
   cambium::load_adapter(*base_model, folder, adapter_name, options);
+}
+
+std::vector<std::int64_t> PeftModel::generate(const std::vector<std::int64_t>& input_ids, const GenerationOptions& options, const ForwardContext& context) const {
+  return base_model->generate(from_vector(input_ids, {1, static_cast<std::int64_t>(input_ids.size())}), Tensor(), options, context).front();
+}
+
+void PeftModel::set_requires_grad(const std::vector<std::string>& names, bool value) {
+  check<StateError>(!base_model->is_prompt_learning(), "set_requires_grad: not for prompts: set_adapter() decides what is trained");
+  base_model->set_requires_grad(names, value);
 }
 
 LoraModel& PeftModel::lora() const {
@@ -54,6 +63,7 @@ void PeftModel::add_weighted_adapter(const std::vector<std::string>&, const std:
 }
 
 std::vector<LayerStatus> PeftModel::get_layer_status() const {
+  check<StateError>(!base_model->is_prompt_learning(), "get_layer_status: prompts wrap no layers");
   std::vector<LayerStatus> out;
   for (const auto& [path, layer] : base_model->adapter_layers()) {
     LayerStatus status{path, std::string(layer->type_name()), layer->enabled(), {}, layer->merged_adapters(), layer->adapters(), {}};

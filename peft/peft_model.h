@@ -16,6 +16,9 @@ struct PeftModelOptions {
   std::string adapter_name = "default";
   bool autocast_adapter_dtype = true;
   RandomKey key{};  ///< of the adapters' initial values
+  /// For prompt_tuning_init TEXT: see AdapterOptions.
+  std::vector<std::int64_t> prompt_text_ids = {};
+  std::optional<Tokenizer> tokenizer = std::nullopt;
 };
 
 /// One adapted layer, as get_layer_status() tells it.
@@ -38,7 +41,12 @@ class PeftModel : public Module {
     return PeftModel(std::move(base), folder, adapter_name, options);
   }
 
-  ModelOutput forward(const ModelInput& input, const ForwardContext& context = {}) const { return model().forward(input, context); }
+  ModelOutput forward(const ModelInput& input, const ForwardContext& context = {}) const { return base_model->forward(input, context); }
+  /// As cambium::generate(), with the active adapter; for prompts and prefixes, too, which generate() of model() knows nothing of.
+  std::vector<std::vector<std::int64_t>> generate(const Tensor& input_ids, const Tensor& attention_mask = {}, const GenerationOptions& options = {}, const ForwardContext& context = {}) const {
+    return base_model->generate(input_ids, attention_mask, options, context);
+  }
+  std::vector<std::int64_t> generate(const std::vector<std::int64_t>& input_ids, const GenerationOptions& options = {}, const ForwardContext& context = {}) const;
   PretrainedModel& model() const { return *base_model->model; }
   LoraModel& lora() const;  ///< StateError when the method is another one
 
@@ -46,7 +54,7 @@ class PeftModel : public Module {
   LoadReport load_adapter(const std::string& folder, const std::string& name, const AdapterLoadOptions& options = {}) { return cambium::load_adapter(*base_model, folder, name, options); }
   void set_adapter(const std::string& name) { base_model->set_adapter({name}); }
   void set_adapter(const std::vector<std::string>& names) { base_model->set_adapter(names); }
-  void set_requires_grad(const std::vector<std::string>& names, bool value) { base_model->set_requires_grad(names, value); }
+  void set_requires_grad(const std::vector<std::string>& names, bool value);  ///< StateError for prompts, as in PEFT: set_adapter() decides there
   void delete_adapter(const std::string& name) { base_model->delete_adapter(name); }
   void enable_adapter_layers() { base_model->enable_adapter_layers(); }
   void disable_adapter_layers() { base_model->disable_adapter_layers(); }
@@ -61,7 +69,7 @@ class PeftModel : public Module {
   const PeftConfig& peft_config(const std::string& name) const { return base_model->config(name); }
   std::vector<std::string> adapters() const { return base_model->adapters(); }
   const std::vector<std::string>& active_adapters() const { return base_model->active_adapters(); }
-  std::vector<LayerStatus> get_layer_status() const;
+  std::vector<LayerStatus> get_layer_status() const;  ///< StateError for prompts, which wrap no layers
 
   /// Parameters that an optimizer is to train, with their full names.
   std::vector<NamedParameter> trainable_parameters() const;

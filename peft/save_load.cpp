@@ -13,7 +13,8 @@ namespace cambium {
 
 namespace {
 
-constexpr std::string_view kPrefix = "base_model.model.";
+/// Ours, beside PEFT's files: the encoder of a prompt method, whose adapter file holds only what it gave.
+constexpr const char* kEncoderFile = "prompt_encoder.safetensors";
 
 void write_text(const std::filesystem::path& path, const std::string& text) {
   const std::filesystem::path temporary = path.string() + ".tmp";
@@ -43,6 +44,49 @@ std::vector<std::string> spellings(const std::string& key, const std::string& ad
   return out;
 }
 
+/// A copy of `value` in the slot's dtype, trained as what was there.
+void put(ParameterSlot& slot, const Tensor& value) {
+  NoGrad no_grad;
+  Tensor copy = clone(to_dtype(value, slot.tensor.dtype()));
+  if (slot.tensor.requires_grad()) copy.set_requires_grad(true);
+  slot.tensor = copy;
+}
+
+std::vector<NamedTensor> tensors_of(const SafetensorsFile& file) {
+  std::vector<NamedTensor> out;
+  for (const std::string& key : file.names()) out.emplace_back(key, file.tensor(key));
+  return out;
+}
+
+/// An adapter whose encoder is to be trained on: its parameters from our file, heads from PEFT's, whose prompt must be what the encoder gives.
+LoadReport set_encoder_state(Tuner& tuner, const std::string& adapter, const std::vector<NamedTensor>& encoder, const std::vector<NamedTensor>& tensors, bool strict) {
+  const std::vector<NamedParameter> entries = tuner.encoder_state(adapter);
+  check<NameError>(entries.size() == encoder.size(), "adapter '", adapter, "': ", kEncoderFile, ": expected ", entries.size(), " tensors, found ", encoder.size());
+  for (const auto& [key, slot] : entries) {
+    const auto found = std::find_if(encoder.begin(), encoder.end(), [&, name = &key](const NamedTensor& t) { return t.first == *name; });
+    check<NameError>(found != encoder.end(), "adapter '", adapter, "': ", kEncoderFile, ": there is no '", key, "'");
+    check<ShapeError>(found->second.shape() == slot->tensor.shape() && is_float(found->second.dtype()), "adapter '", adapter, "': ", kEncoderFile, ": '", key, "': expected floats ", slot->tensor.shape(),
+                      ", found ", found->second.dtype(), " ", found->second.shape());
+    put(*slot, found->second);
+  }
+  std::vector<NamedTensor> others;
+  const std::vector<NamedParameter> state = tuner.adapter_state(adapter);
+  const std::vector<NamedTensor> given = tuner.adapter_tensors(adapter);
+  for (const auto& [key, tensor] : tensors) {
+    const auto computed = std::find_if(given.begin(), given.end(), [&, name = &key](const NamedTensor& t) { return t.first == *name; });
+    if (computed == given.end() || std::any_of(state.begin(), state.end(), [&, name = &key](const NamedParameter& p) { return p.first == *name; })) {
+      others.emplace_back(key, tensor);
+      continue;
+    }
+    check<ShapeError>(computed->second.shape() == tensor.shape(), "adapter '", adapter, "': '", key, "': expected ", computed->second.shape(), ", found ", tensor.shape());
+    NoGrad no_grad;
+    // Rounding differs from machine to machine; another encoder differs by far more.
+    const double difference = max(abs(sub(computed->second, to_dtype(tensor, computed->second.dtype())))).item(), size = max(abs(computed->second)).item();
+    check<StateError>(difference <= 1e-3 * std::max(size, 1.0), "adapter '", adapter, "': ", kEncoderFile, " gives another '", key, "' than the adapter's file holds: they do not belong together");
+  }
+  return set_adapter_state(tuner, adapter, others, strict);
+}
+
 }  // namespace
 
 void save_adapter(const Tuner& tuner, const std::string& adapter, const std::string& folder) {
@@ -52,9 +96,11 @@ void save_adapter(const Tuner& tuner, const std::string& adapter, const std::str
   std::error_code error;
   std::filesystem::create_directories(target, error);
   check<FileError>(!error, "save_pretrained: cannot make folder ", folder, ": ", error.message());
-  std::vector<NamedTensor> tensors;
-  for (const auto& [key, slot] : tuner.adapter_state(adapter)) tensors.emplace_back(std::string(kPrefix) + key, contiguous(detach(slot->tensor)));
-  save_safetensors((target / "adapter_model.safetensors").string(), tensors);
+  save_safetensors((target / "adapter_model.safetensors").string(), tuner.adapter_tensors(adapter));
+  std::vector<NamedTensor> encoder;
+  for (const auto& [key, slot] : tuner.encoder_state(adapter)) encoder.emplace_back(key, contiguous(detach(slot->tensor)));
+  if (!encoder.empty()) save_safetensors((target / kEncoderFile).string(), encoder);
+  else std::filesystem::remove(target / kEncoderFile, error);  // one of another adapter would be taken for this one's
   write_text(target / "adapter_config.json", to_json(config));
   const auto base = std::visit([](const auto& c) { return c.base_model_name_or_path; }, config);
   write_text(target / "README.md", model_card(base.value_or("unknown")));
@@ -64,22 +110,23 @@ LoadReport set_adapter_state(Tuner& tuner, const std::string& adapter, const std
   struct Entry { std::string key; std::shared_ptr<ParameterSlot> slot; const Tensor* found = nullptr; };
   std::vector<Entry> entries;
   std::map<std::string, std::size_t> places;
+  const std::string prefix(tuner.key_prefix());
+  const auto with_prefix = [&](const std::string& key) { return key.starts_with(prefix) ? key : prefix + key; };
   for (auto& [key, slot] : tuner.adapter_state(adapter)) {
-    for (const std::string& spelling : spellings(key, adapter)) places.emplace(spelling, entries.size());
+    for (const std::string& spelling : spellings(with_prefix(key), adapter)) places.emplace(spelling, entries.size());
     entries.push_back({key, slot});
   }
   // The base weight that PEFT stores beside an adapted embedding or head may be in a file that our own rule would not have put it in.
   for (const auto& [path, layer] : tuner.adapter_layers()) {
-    const std::string key = path + ".base_layer.weight";
-    if (places.contains(key) || std::none_of(tensors.begin(), tensors.end(), [&, k = &key](const NamedTensor& t) { return t.first == std::string(kPrefix) + *k; })) continue;
+    const std::string key = prefix + path + ".base_layer.weight";
+    if (places.contains(key) || std::none_of(tensors.begin(), tensors.end(), [&, k = &key](const NamedTensor& t) { return t.first == *k; })) continue;
     places.emplace(key, entries.size());
     entries.push_back({key, layer->weight().slot()});
   }
 
   LoadReport report;
   for (const auto& [name, tensor] : tensors) {
-    const std::string key = name.starts_with(kPrefix) ? name.substr(kPrefix.size()) : name;
-    const auto place = places.find(key);
+    const auto place = places.find(with_prefix(name));
     if (place == places.end() || entries[place->second].found) {
       report.unexpected.push_back(name);
       continue;
@@ -96,7 +143,7 @@ LoadReport set_adapter_state(Tuner& tuner, const std::string& adapter, const std
     }
   }
   for (const Entry& entry : entries)
-    if (!entry.found) report.missing.push_back(std::string(kPrefix) + entry.key);
+    if (!entry.found) report.missing.push_back(entry.key);
   if (strict && !report.complete()) {
     std::string text;
     const auto part = [&](const char* what, const std::vector<std::string>& names) {
@@ -111,14 +158,8 @@ LoadReport set_adapter_state(Tuner& tuner, const std::string& adapter, const std
     fail<NameError>("adapter '", adapter, "'", text);
   }
 
-  NoGrad no_grad;
-  for (const Entry& entry : entries) {
-    if (!entry.found || !(entry.found->shape() == entry.slot->tensor.shape()) || !is_float(entry.found->dtype())) continue;
-    const Tensor& now = entry.slot->tensor;
-    Tensor value = clone(to_dtype(*entry.found, now.dtype()));
-    if (now.requires_grad()) value.set_requires_grad(true);
-    entry.slot->tensor = value;
-  }
+  for (const Entry& entry : entries)
+    if (entry.found && entry.found->shape() == entry.slot->tensor.shape() && is_float(entry.found->dtype())) put(*entry.slot, *entry.found);
   return report;
 }
 
@@ -131,17 +172,24 @@ LoadReport load_adapter(Tuner& tuner, const std::string& folder, const std::stri
                     "import torch, safetensors.torch; t = torch.load('adapter_model.bin', weights_only=True); safetensors.torch.save_file(t, 'adapter_model.safetensors')");
   std::vector<std::string> notes;
   PeftConfig config = read_peft_config(folder, &notes);
-  const SafetensorsFile tensors_file(file.string());
-  std::vector<NamedTensor> tensors;
-  for (const std::string& key : tensors_file.names()) tensors.emplace_back(key, tensors_file.tensor(key));
+  const std::vector<NamedTensor> tensors = tensors_of(SafetensorsFile(file.string()));
+  const bool trains_encoder = options.is_trainable && tuner.is_prompt_learning();
+  std::vector<NamedTensor> encoder;
+  if (trains_encoder) {
+    check<StateError>(std::filesystem::exists(source / kEncoderFile), "load_adapter: ", folder, ": a prompt's file holds only what its encoder gave, so training cannot go on from it: expected ",
+                      kEncoderFile, " beside it, which save_pretrained writes: load it without is_trainable");
+    encoder = tensors_of(SafetensorsFile((source / kEncoderFile).string()));
+  }
 
   std::visit([&](auto& c) { c.inference_mode = !options.is_trainable; }, config);
   const std::vector<std::string> active_before = tuner.active_adapters();
   std::vector<std::pair<std::shared_ptr<ParameterSlot>, bool>> trained_before;
   for (const auto& [key, slot] : tuner.model->named_parameters()) trained_before.emplace_back(slot, slot->tensor.requires_grad());
-  tuner.inject_adapter(name, config, options.adapter);
+  AdapterOptions adapter = options.adapter;
+  adapter.from_file = true;
+  tuner.inject_adapter(name, config, adapter);
   try {
-    return set_adapter_state(tuner, name, tensors, options.strict);
+    return trains_encoder ? set_encoder_state(tuner, name, encoder, tensors, options.strict) : set_adapter_state(tuner, name, tensors, options.strict);
   } catch (...) {
     tuner.take_back(name, active_before);
     for (const auto& [slot, trained] : trained_before) slot->tensor.set_requires_grad(trained);

@@ -22,11 +22,11 @@ struct AdapterLoadOptions {
   AdapterOptions adapter;
 };
 
-/// Writes one adapter's folder. Each file is written beside its name and renamed, so a failure leaves no half file.
+/// Writes one adapter's folder, and for a prompt that is trained `prompt_encoder.safetensors` with its encoder, which PEFT ignores. Each file is written beside its name and renamed, so a failure leaves no half file.
 void save_adapter(const Tuner& tuner, const std::string& adapter, const std::string& folder);
 
 /// Adds the adapter in `folder` under the given name. Keys may lack the prefix `base_model.model.`, hold an adapter's name (`lora_A.default.weight`), and spell biases as
-/// PEFT 0.4 did (`q_proj.bias`). On any error the model is as it was.
+/// PEFT 0.4 did (`q_proj.bias`). A prompt can be trained on only if `prompt_encoder.safetensors` is there (StateError). On any error the model is as it was.
 LoadReport load_adapter(Tuner& tuner, const std::string& folder, const std::string& name, const AdapterLoadOptions& options = {});
 
 /// Puts tensors with file keys into an adapter that is there; nothing is changed when the report is incomplete and `strict` is set.

@@ -90,7 +90,7 @@ TEST_CASE("a LoRA trajectory on real text") {
   const Json trajectory = read_json_file(*trajectory_path);
   PeftModel model = PeftModel::from_pretrained(base, *start, "default", {.is_trainable = true});
   std::vector<NamedParameter> parameters;
-  for (const auto& [key, slot] : model.base_model->adapter_state("default")) parameters.emplace_back("base_model.model." + key, slot);
+  for (const auto& [key, slot] : model.base_model->adapter_state("default")) parameters.emplace_back(key, slot);
   const Json& o = trajectory.at("optimizer");
   AdamWConfig config;
   config.learning_rate = o.at("lr").get<double>();

@@ -44,7 +44,7 @@ void compare_targets(const CaseFiles& files, const PeftModel& model, Comparison&
 std::vector<NamedParameter> file_parameters(const PeftModel& model) {
   std::vector<NamedParameter> out;
   for (const auto& [key, slot] : model.base_model->adapter_state(kName))
-    if (slot->tensor.requires_grad()) out.emplace_back("base_model.model." + key, slot);
+    if (slot->tensor.requires_grad()) out.emplace_back(key, slot);
   return out;
 }
 

@@ -1,0 +1,55 @@
+// LayerTuner: methods whose adapters wrap layers of the base model. LoRA derives from it; what does not depend on the method lives here.
+#pragma once
+
+#include "peft/tuner.h"
+
+namespace cambium {
+
+class LayerTuner : public Tuner {
+ public:
+  using Tuner::Tuner;
+
+  void enable_adapter_layers() override;
+  void disable_adapter_layers() override;
+  void merge_adapter(const std::vector<std::string>& names = {}, bool safe_merge = false) override;
+  void unmerge_adapter() override;
+  std::shared_ptr<PretrainedModel> merge_and_unload(bool safe_merge = false, const std::vector<std::string>& names = {}) override;
+  std::shared_ptr<PretrainedModel> unload() override;
+  Tensor get_delta_weight(const std::string& layer_path, const std::string& adapter) const override;
+
+  /// Adapter weights, copies of modules, trained biases, base embeddings that PEFT saves with their adapter.
+  std::vector<NamedParameter> adapter_state(const std::string& name) const override;
+  std::string_view key_prefix() const override { return "base_model.model."; }
+
+ protected:
+  /// What the method knows: the list of fields that decide where adapters go, and how to make one.
+  struct Plan {
+    ModuleSelection targets, excluded;
+    std::optional<std::vector<std::int64_t>> layers;
+    std::optional<std::vector<std::string>> layers_pattern;
+    std::vector<std::string> modules_to_save;
+    bool trains_bias = false;
+  };
+  virtual Plan plan(PeftConfig& config) = 0;
+  virtual std::shared_ptr<AdapterLayer> wrap(std::shared_ptr<LinearLike> base) const = 0;
+  virtual void add_to_layer(AdapterLayer& layer, const std::string& path, const std::string& name, const PeftConfig& config, const AdapterOptions& options) const = 0;
+  /// Corrects the configuration by what was found ("fan_in_fan_out").
+  virtual void adjust(PeftConfig& config, bool transposed_weights) = 0;
+  virtual std::string trained_biases(const PeftConfig& config) const = 0;  ///< none, all, lora_only
+  virtual const ModuleSelection& targets(const PeftConfig& config) const = 0;
+
+  void make_adapter(const std::string& name, PeftConfig& config, const AdapterOptions& options) override;
+  /// Layers left without adapters are unwrapped.
+  void strip(const std::string& name) override;
+  /// Merged layers are unmerged first.
+  void activate(const std::vector<std::string>& names) override;
+  std::vector<NamedParameter> trained_parameters(const std::string& name) const override;
+
+ private:
+  struct Site { std::string path; ChildSlot* slot; };
+  std::vector<Site> find_sites(const Plan& plan, const std::string& method);
+  std::vector<NamedParameter> bias_parameters(const std::string& adapter) const;
+  void unwrap(bool keep_copies);
+};
+
+}  // namespace cambium
