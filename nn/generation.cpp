@@ -31,14 +31,14 @@ struct Rows {
     }
   }
 
-  /// max(cumsum(mask) - 1, 0) of tokens [first, length).
-  Tensor positions(std::int64_t first) const {
+  /// Of tokens [first, length): behind `before`, max(cumsum(mask) - 1, 0), or the place in the row where padding counts.
+  Tensor positions(std::int64_t first, std::int64_t before, bool count_padding) const {
     std::vector<std::int64_t> out;
     for (const auto& row : real) {
       std::int64_t seen = 0;
       for (std::int64_t t = 0; t < length; ++t) {
         seen += row[static_cast<std::size_t>(t)];
-        if (t >= first) out.push_back(std::max<std::int64_t>(seen - 1, 0));
+        if (t >= first) out.push_back(before + (count_padding ? t : std::max<std::int64_t>(seen - 1, 0)));
       }
     }
     return from_vector(out, {count, length - first});
@@ -85,7 +85,8 @@ std::vector<std::vector<std::int64_t>> generate(const PretrainedModel& model, co
     ModelInput input;
     input.input_ids = rows.tokens(first);
     input.attention_mask = rows.mask();
-    input.position_ids = rows.positions(first);
+    input.position_ids = rows.positions(first, options.past ? options.past->length() : 0, options.positions_count_padding);
+    input.past = options.past;
     input.cache = cache.get();
     input.last_logits_only = true;
     const Tensor logits = to_dtype(contiguous(model.forward(input, context).logits), DType::f32);

@@ -16,12 +16,15 @@ struct GenerationOptions {
   std::optional<std::vector<std::int64_t>> eos_token_ids;
   RandomKey key;          ///< of the draws; step and row are folded into it, so rows do not depend on each other
   bool use_cache = true;  ///< false: the whole text again for every token (slow; the reference)
+  const Past* past = nullptr;  ///< stands before every row; positions count it
+  /// Positions run over padding, too, as they do behind a learned prompt; otherwise they count real tokens only.
+  bool positions_count_padding = false;
   /// Called with each new token of each row, in order. Returning false ends the generation after this step.
   std::function<bool(std::int64_t row, std::int64_t token)> on_token;
 };
 
 /// New tokens of each row, an end token included. input_ids int64 (B, T); attention_mask (B, T) marks the real tokens of a batch padded on the left, or is
-/// undefined. Positions count real tokens only. Records nothing. ShapeError for a row without tokens or padded on the right, ConfigError for options.
+/// undefined. Records nothing. ShapeError for a row without tokens or padded on the right, ConfigError for options.
 std::vector<std::vector<std::int64_t>> generate(const PretrainedModel& model, const Tensor& input_ids, const Tensor& attention_mask, const GenerationOptions& options = {},
                                                 const ForwardContext& context = {});
 /// One row.

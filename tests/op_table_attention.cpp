@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 
+#include "autograd/ops/attention.h"
 #include "tests/op_table.h"
 
 namespace cambium::test {
@@ -91,6 +92,76 @@ void add_attention(std::vector<OpRow>& rows) {
     OpRow frozen = fused;
     frozen.variant = "frozen bias";
     frozen.constant = {3};
+    frozen.second_order = false;
+    rows.push_back(frozen);
+  }
+}
+
+void add_attention_packed(std::vector<OpRow>& rows) {
+  for (const Setting& s : std::vector<Setting>{{"causal", true}, {"key mask", true, 0, true}, {"packed", true, 0, false, false, true}}) {
+    OpRow r{"attention_packed", s.variant, [s](const Inputs& x) {
+      return attention_packed(x[0], mask_of(s, {Tensor(), Tensor(), Tensor(), x.back()}));
+    }, [s](const std::vector<Array>& x) {
+      const auto third = [&](std::int64_t i) {
+        Array part(Index{x[0].size(0), x[0].size(1), 2, x[0].size(3)});
+        for_each_index(part.shape, [&](const Index& at) { part[at] = x[0].at({at[0], at[1], 2 * i + at[2], at[3]}); });
+        return part;
+      };
+      return naive_attention(s, {third(0), third(1), third(2), x.back()});
+    }};
+    r.samples = {{uniform({s.packed ? 1 : 2, 5, 6, 4}, 1)}};
+    if (s.key_mask) r.samples[0].push_back(cat({coins({2, 4}, 8, 0.6), coins({2, 1}, 8, 1.0)}, 1));
+    if (s.packed) r.samples[0].push_back(from_vector<std::int32_t>({0, 2, 5}, {3}));
+    r.second_order = false;
+    r.slack = 8.0;
+    r.bad = {{[] { attention_packed(ones({1, 2, 4, 3}), {}); }, "attention_packed: expected (batch, time, 3 heads, head size), found [1, 2, 4, 3]"}};
+    rows.push_back(r);
+  }
+}
+
+// Past keys repeated for every row (packed: for every sequence, with rows that may only see their own), then the naive attention.
+void add_attention_with_past(std::vector<OpRow>& rows) {
+  for (const Setting& s : std::vector<Setting>{{"plain"}, {"causal", true}, {"window", true, 4}, {"key mask", true, 0, true}, {"bias", true, 0, false, true}, {"scale", true, 0, false, false, false, 0.3}}) {
+    OpRow r{"attention_with_past", s.variant, [s](const Inputs& x) {
+      AttentionMask mask{.causal = s.causal, .window = s.window};
+      if (s.key_mask) mask.key_mask = x[5];
+      if (s.bias) mask.bias = x[5];
+      if (s.scale != 0.0) mask.scale = s.scale;
+      return attention_with_past(x[0], x[1], x[2], x[3], x[4], mask);
+    }, [s](const std::vector<Array>& x) {
+      const std::int64_t batch = x[0].size(0), heads = x[0].size(2), length = x[3].size(0), own = x[1].size(1), d = x[0].size(3);
+      const auto joined = [&](const Array& past, const Array& own_keys) {
+        Array all(Index{batch, length + own, heads, d});
+        for_each_index(all.shape, [&](const Index& i) {
+          all[i] = i[1] < length ? past.at({i[1], i[2] / (heads / past.size(1)), i[3]}) : own_keys.at({i[0], i[1] - length, i[2] / (heads / own_keys.size(2)), i[3]});
+        });
+        return all;
+      };
+      std::vector<Array> all{x[0], joined(x[3], x[1]), joined(x[4], x[2])};
+      if (s.key_mask) {
+        Array mask(Index{batch, length + own});
+        for_each_index(mask.shape, [&](const Index& i) { mask[i] = i[1] < length ? 1.0 : x[5].at({i[0], i[1] - length}); });
+        all.push_back(mask);
+      }
+      if (s.bias) all.push_back(x[5]);
+      return naive_attention(s, all);
+    }};
+    // Past heads as many as, fewer and more than the layer's own; a row without keys of its own that may be seen.
+    for (const auto& [own, past] : std::vector<std::pair<std::int64_t, std::int64_t>>{{2, 2}, {2, 4}, {4, 1}}) {
+      Inputs sample{uniform({2, 5, 4, 6}, 1), uniform({2, 5, own, 6}, 2), uniform({2, 5, own, 6}, 3), uniform({3, past, 6}, 4), uniform({3, past, 6}, 5)};
+      if (s.key_mask) sample.push_back(cat({to_dtype(zeros({1, 5}), DType::boolean), coins({1, 5}, 8, 0.6)}, 0));
+      if (s.bias) sample.push_back(uniform({2, 4, 5, 8}, 9));
+      r.samples.push_back(sample);
+    }
+    r.second_order = s.bias;
+    r.slack = 8.0;
+    r.bad = {{[] { attention_with_past(ones({1, 2, 4, 4}), ones({1, 2, 2, 4}), ones({1, 2, 2, 4}), ones({3, 3, 4}), ones({3, 3, 4}), {}); }, "query heads a multiple of past heads"},
+             {[] { attention_with_past(ones({1, 2, 4, 4}), ones({1, 2, 2, 4}), ones({1, 2, 2, 4}), ones({3, 2, 4}), ones({2, 2, 4}), {}); }, "of one shape, found [1, 2, 4, 4], [3, 2, 4] and [2, 2, 4]"}};
+    rows.push_back(r);
+    if (!s.bias) continue;
+    OpRow frozen = r;
+    frozen.variant = "frozen bias";
+    frozen.constant = {5};
     frozen.second_order = false;
     rows.push_back(frozen);
   }
@@ -211,6 +282,8 @@ void add_lstm(std::vector<OpRow>& rows) {
 std::vector<OpRow> attention_rows() {
   std::vector<OpRow> rows;
   add_attention(rows);
+  add_attention_packed(rows);
+  add_attention_with_past(rows);
   add_rotary(rows);
   add_gates(rows);
   add_lstm(rows);

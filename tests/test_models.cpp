@@ -100,6 +100,97 @@ TEST_CASE("packed and padded rows are what each is alone") {
   }
 }
 
+TEST_CASE("a prompt computed once stands before all rows as if it were repeated in each") {
+  for (const std::string& config : all_configs()) {
+    INFO(config);
+    const auto model = make(config);
+    const std::vector<std::int64_t> prompt{7, 8, 9}, a{3, 14, 15, 9, 26}, b{5, 35, 8, 1, 2};
+    const auto after = [&](const std::vector<std::int64_t>& row) {
+      std::vector<std::int64_t> out = prompt;
+      out.insert(out.end(), row.begin(), row.end());
+      return out;
+    };
+    const Tensor table = model->named_parameters().front().second->tensor;
+    const Tensor embeds = clone(embedding(ids(prompt), table)).set_requires_grad(true), upstream = random_normal({2, 5, 50}, RandomKey{3, 0});
+
+    // Whole rows, every one with its own copy of the prompt's embeddings.
+    ModelInput whole;
+    whole.inputs_embeds = cat({broadcast_to(embeds, {2, 3, 16}), embedding(ids({3, 14, 15, 9, 26, 5, 35, 8, 1, 2}, 2), table)}, 1);
+    const Tensor expected = slice(model->forward(whole).logits, 1, 3);
+    const Tensor expected_gradient = grad(sum(mul(expected, upstream)), embeds);
+
+    ModelInput first, second;
+    first.inputs_embeds = embeds;
+    first.want_past = true;
+    first.want_logits = false;
+    const Past past = model->forward(first).past;
+    CHECK(past.length() == 3);
+    second.input_ids = ids({3, 14, 15, 9, 26, 5, 35, 8, 1, 2}, 2);
+    second.past = &past;
+    const Tensor found = model->forward(second).logits;
+    CHECK(difference(found, expected) <= kTolerance);
+    CHECK(difference(grad(sum(mul(found, upstream)), embeds), expected_gradient) <= 1e-4);
+
+    NoGrad no_grad;
+    const auto cache = model->make_cache(2, 5);
+    for (const auto& [from, to] : {std::pair<std::int64_t, std::int64_t>{0, 3}, {3, 4}, {4, 5}}) {
+      ModelInput part = second;
+      part.input_ids = slice(second.input_ids, 1, from, to);
+      part.cache = cache.get();
+      CHECK(difference(model->forward(part).logits, slice(expected, 1, from, to)) <= kTolerance);
+    }
+    ModelInput packed = second;
+    packed.input_ids = reshape(second.input_ids, {1, 10});
+    packed.starts = from_vector(std::vector<std::int32_t>{0, 5, 10}, {3});
+    CHECK(difference(reshape(model->forward(packed).logits, {2, 5, 50}), expected) <= kTolerance);
+
+    ModelInput padded = second;
+    padded.input_ids = ids({3, 14, 15, 9, 26, 0, 0, 5, 35, 8}, 2);
+    padded.attention_mask = ids({1, 1, 1, 1, 1, 0, 0, 1, 1, 1}, 2);
+    padded.position_ids = ids({3, 4, 5, 6, 7, 3, 3, 3, 4, 5}, 2);
+    CHECK(difference(slice(slice(model->forward(padded).logits, 0, 1), 1, 2), slice(slice(expected, 0, 1), 1, 0, 3)) <= kTolerance);
+
+    GenerationOptions options;
+    options.max_new_tokens = 5;
+    options.eos_token_ids = std::vector<std::int64_t>();
+    const auto text_a = generate(*model, after(a), options), text_b = generate(*model, after({5, 35, 8}), options);
+    options.past = &past;
+    for (const bool cached : {true, false}) {
+      options.use_cache = cached;
+      const auto rows = generate(*model, ids({3, 14, 15, 9, 26, 0, 0, 5, 35, 8}, 2), ids({1, 1, 1, 1, 1, 0, 0, 1, 1, 1}, 2), options);
+      CHECK(rows[0] == text_a);
+      CHECK(rows[1] == text_b);
+    }
+  }
+}
+
+TEST_CASE("pasts that do not fit, and inputs that a decoder has no use for, are refused by name") {
+  const auto model = make(gpt2_config());
+  const auto refused = [&](const char* words, auto change) {
+    ModelInput input;
+    input.input_ids = ids({1, 2, 3, 4}, 2);
+    change(input);
+    CHECK_THROWS_WITH_AS(model->forward(input), doctest::Contains(words), Error);
+  };
+  refused("token_type_ids", [](ModelInput& x) { x.token_type_ids = ids({0, 0, 0, 0}, 2); });
+  refused("encoder_output", [](ModelInput& x) { x.encoder_output = ones({2, 2, 16}); });
+  refused("decoder_input_ids", [](ModelInput& x) { x.decoder_input_ids = ids({0, 0}, 2); });
+  refused("start_positions", [](ModelInput& x) { x.start_positions = from_vector(std::vector<std::int64_t>{0, 0}, {2}); });
+  refused("one row of tokens", [](ModelInput& x) { x.want_past = true; });
+  Past past;
+  refused("a past of 2 layers, found 0", [&](ModelInput& x) { x.past = &past; });
+  past.layers.resize(2);
+  refused("past of layer 0: expected keys and values (0, heads, head size), found none", [&](ModelInput& x) { x.past = &past; });
+  past.layers = {{ones({3, 4, 4}), ones({3, 4, 4})}, {ones({2, 4, 4}), ones({2, 4, 4})}};
+  refused("past of layer 1", [&](ModelInput& x) { x.past = &past; });
+  past.layers[1] = {ones({3, 4, 4}), ones({3, 4, 4})};
+  refused("a past is made of one row", [&](ModelInput& x) {
+    x.input_ids = ids({1, 2});
+    x.past = &past;
+    x.want_past = true;
+  });
+}
+
 TEST_CASE("batched generation with left padding gives what each row gives alone, with and without cache") {
   for (const std::string& config : all_configs()) {
     const auto model = make(config);

@@ -7,6 +7,9 @@
 
 namespace cambium {
 
+using detail::head_dense;
+using detail::keep_mask;
+using detail::KeptMask;
 using detail::Run;
 
 void detail::check_attention(std::string_view op, const Tensor& q, const Tensor& k, const Tensor& v, const AttentionMask& mask) {
@@ -42,34 +45,29 @@ void detail::check_attention(std::string_view op, const Tensor& q, const Tensor&
 
 double detail::attention_scale(const Tensor& q, const AttentionMask& mask) { return mask.scale ? *mask.scale : 1.0 / std::sqrt(static_cast<double>(q.shape()[3])); }
 
-namespace {
+Tensor detail::head_dense(const Tensor& x) { return x.shape()[3] == 1 || x.layout().strides[3] == 1 ? x : dense(x); }
 
-// The kernels want the entries of one head next to each other.
-Tensor head_dense(const Tensor& x) { return x.shape()[3] == 1 || x.layout().strides[3] == 1 ? x : detail::dense(x); }
+kernels::AttentionOptions detail::KeptMask::fill() const {
+  kernels::AttentionOptions filled = options;
+  filled.key_mask = optional_view(key_mask.get());
+  filled.bias = optional_view(bias.get());
+  filled.starts = optional_view(starts.get());
+  return filled;
+}
 
-struct KeptMask {
-  Saved key_mask, bias, starts;
-  kernels::AttentionOptions options;
-  kernels::AttentionOptions fill() const {
-    kernels::AttentionOptions filled = options;
-    filled.key_mask = detail::optional_view(key_mask.get());
-    filled.bias = detail::optional_view(bias.get());
-    filled.starts = detail::optional_view(starts.get());
-    return filled;
-  }
-};
-
-KeptMask keep(const Tensor& q, const Tensor& k, const AttentionMask& mask) {
+detail::KeptMask detail::keep_mask(const Tensor& q, const Tensor& k, const AttentionMask& mask) {
   KeptMask kept;
-  kept.options.scale = detail::attention_scale(q, mask);
+  kept.options.scale = attention_scale(q, mask);
   kept.options.causal = mask.causal;
   kept.options.window = mask.window;
-  kept.key_mask = saved(mask.key_mask.defined() ? detail::dense(mask.key_mask) : Tensor());
+  kept.key_mask = saved(mask.key_mask.defined() ? dense(mask.key_mask) : Tensor());
   const Shape scores{q.shape()[0], q.shape()[2], q.shape()[1], k.shape()[1]};
-  kept.bias = saved(mask.bias.defined() ? detail::alias(mask.bias, mask.bias.layout().broadcast_to(scores)) : Tensor());
-  kept.starts = saved(mask.starts.defined() ? detail::dense(mask.starts) : Tensor());
+  kept.bias = saved(mask.bias.defined() ? alias(mask.bias, mask.bias.layout().broadcast_to(scores)) : Tensor());
+  kept.starts = saved(mask.starts.defined() ? dense(mask.starts) : Tensor());
   return kept;
 }
+
+namespace {
 
 // Heads first, first + 1, … of x (B, T, H, D), without a record.
 Tensor heads_of(const Tensor& x, std::int64_t first, std::int64_t count) { return detail::alias(x, x.layout().slice(2, first, first + count)); }
@@ -79,7 +77,7 @@ Tensor heads_of(const Tensor& x, std::int64_t first, std::int64_t count) { retur
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionMask& mask) {
   if (needs_grad(mask.bias) || mask.dropout_p > 0.0) return attention_composed(q, k, v, mask);
   detail::check_attention("attention", q, k, v, mask);
-  const KeptMask kept = keep(q, k, mask);
+  const KeptMask kept = keep_mask(q, k, mask);
   Tensor out = empty(q.shape(), q.dtype(), q.device());
   Tensor lse = empty({q.shape()[0], q.shape()[2], q.shape()[1]}, detail::accumulator(q.dtype()), q.device());
   const Tensor query = head_dense(q), key = head_dense(k), value = head_dense(v);
@@ -106,7 +104,7 @@ Tensor attention_packed(const Tensor& qkv, const AttentionMask& mask) {
     return attention_composed(slice(qkv, 2, 0, heads), slice(qkv, 2, heads, 2 * heads), slice(qkv, 2, 2 * heads), mask);
   const Tensor dense = head_dense(qkv), q = heads_of(dense, 0, heads), k = heads_of(dense, heads, heads), v = heads_of(dense, 2 * heads, heads);
   detail::check_attention("attention_packed", q, k, v, mask);
-  const KeptMask kept = keep(q, k, mask);
+  const KeptMask kept = keep_mask(q, k, mask);
   Tensor out = empty(q.shape(), q.dtype(), q.device());
   Tensor lse = empty({q.shape()[0], heads, q.shape()[1]}, detail::accumulator(q.dtype()), q.device());
   Run run(q);

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "autograd/ops/attention.h"
+
 namespace cambium {
 
 namespace {
@@ -23,17 +25,38 @@ std::pair<std::int64_t, std::int64_t> checked_sizes(const ModelInput& input, std
   return {batch, time};
 }
 
+/// Members that decoders have no use for, and combinations that mean nothing.
+void check_members(const ModelInput& input) {
+  for (const auto& [name, tensor] :
+       {std::pair{"token_type_ids", input.token_type_ids}, {"decoder_input_ids", input.decoder_input_ids}, {"decoder_attention_mask", input.decoder_attention_mask},
+        {"encoder_output", input.encoder_output}, {"start_positions", input.start_positions}, {"end_positions", input.end_positions}})
+    check<StateError>(!tensor.defined(), "forward: this model has no use for ", name, ": leave it away");
+  if (input.want_past)
+    check<StateError>(!input.cache && !input.past && !input.starts.defined(), "forward: a past is made of one row of tokens, without a cache, a past or packed sequences");
+}
+
+void check_past(const Past& past, std::size_t layers) {
+  check<ShapeError>(past.layers.size() == layers, "forward: expected a past of ", layers, " layers, found ", past.layers.size());
+  const std::int64_t length = past.layers.front().keys.defined() ? past.length() : 0;
+  for (std::size_t i = 0; i < layers; ++i) {
+    const auto& [keys, values] = past.layers[i];
+    check<ShapeError>(keys.defined() && values.defined() && keys.rank() == 3 && keys.size(0) == length && keys.shape() == values.shape(), "forward: past of layer ", i,
+                      ": expected keys and values (", length, ", heads, head size), found ", keys.defined() ? concat_text(keys.shape()) : "none", " and ",
+                      values.defined() ? concat_text(values.shape()) : "none");
+  }
+}
+
 Tensor int64_tensor(const std::vector<std::int64_t>& values, const Shape& shape, Device device) { return from_vector(values, shape, device); }
 
-/// 0..T-1 behind what the cache holds, starting again at each packed sequence.
+/// 0..T-1 behind what past and cache hold, starting again at each packed sequence.
 Tensor default_positions(const ModelInput& input, std::int64_t batch, std::int64_t time, Device device) {
   std::vector<std::int64_t> positions(static_cast<std::size_t>(batch * time));
-  const std::int64_t first = input.cache ? input.cache->length() : 0;
+  const std::int64_t before = input.past ? input.past->length() : 0, first = before + (input.cache ? input.cache->length() : 0);
   for (std::int64_t i = 0; i < batch * time; ++i) positions[static_cast<std::size_t>(i)] = first + i % time;
   if (input.starts.defined()) {
     const std::vector<std::int64_t> starts = input.starts.to_vector<std::int64_t>();
     for (std::size_t s = 0; s + 1 < starts.size(); ++s)
-      for (std::int64_t i = starts[s]; i < starts[s + 1]; ++i) positions[static_cast<std::size_t>(i)] = i - starts[s];
+      for (std::int64_t i = starts[s]; i < starts[s + 1]; ++i) positions[static_cast<std::size_t>(i)] = before + i - starts[s];
   }
   return int64_tensor(positions, {batch, time}, device);
 }
@@ -87,10 +110,27 @@ AttentionMask DecoderCall::mask(std::int64_t window, double dropout_p, const Mod
   return mask;
 }
 
+Tensor DecoderCall::attend(std::int64_t layer, const Tensor& q, const Tensor& k, const Tensor& v, const AttentionMask& mask) const {
+  const auto place = static_cast<std::size_t>(layer);
+  if (collected) collected->layers.at(place) = {select(k, 0, 0), select(v, 0, 0)};
+  Tensor keys = k, values = v;
+  if (cache) std::tie(keys, values) = cache->append(layer, k, v);
+  return past ? attention_with_past(q, keys, values, past->layers.at(place).keys, past->layers.at(place).values, mask) : attention(q, keys, values, mask);
+}
+
+Tensor DecoderCall::attend_packed(std::int64_t layer, const Tensor& qkv, const AttentionMask& mask) const {
+  if (!cache && !past && !collected) return attention_packed(qkv, mask);
+  const std::int64_t heads = qkv.size(2) / 3;
+  return attend(layer, slice(qkv, 2, 0, heads), slice(qkv, 2, heads, 2 * heads), slice(qkv, 2, 2 * heads), mask);
+}
+
 ModelOutput CausalLM::forward(const ModelInput& input, const ForwardContext& context) const {
   const auto [batch, time] = checked_sizes(input, config().hidden_size);
   const Device device = (input.input_ids.defined() ? input.input_ids : input.inputs_embeds).device();
-  const std::int64_t past = input.cache ? input.cache->length() : 0;
+  const std::int64_t cached = input.cache ? input.cache->length() : 0;
+  check_members(input);
+  if (input.past) check_past(*input.past, layer_count());
+  if (input.want_past) check<ShapeError>(batch == 1, "forward: a past is made of one row of tokens, found ", batch);
   if (input.starts.defined()) {
     check<ShapeError>(batch == 1, "forward: packed sequences need a batch of one row, found ", batch);
     check<StateError>(!input.cache && !input.attention_mask.defined(), "forward: packed sequences go without a cache and without an attention_mask");
@@ -101,7 +141,7 @@ ModelOutput CausalLM::forward(const ModelInput& input, const ForwardContext& con
   if (input.cache)
     check<ShapeError>(input.cache->batch() == batch, "forward: the cache is for ", input.cache->batch(), " rows, the input has ", batch);
 
-  DecoderCall call{context, input.position_ids, key_mask_of(input, batch, past + time), input.starts, input.cache};
+  DecoderCall call{context, input.position_ids, key_mask_of(input, batch, cached + time), input.starts, input.cache, input.past};
   if (!call.positions.defined()) call.positions = default_positions(input, batch, time, device);
   if (positions_are_limited()) {
     const std::vector<std::int64_t> positions = call.positions.to_vector<std::int64_t>();
@@ -110,6 +150,10 @@ ModelOutput CausalLM::forward(const ModelInput& input, const ForwardContext& con
   }
 
   ModelOutput out;
+  if (input.want_past) {
+    out.past.layers.resize(layer_count());
+    call.collected = &out.past;
+  }
   Tensor hidden = enter(input.input_ids.defined() ? embed(input.input_ids, context) : input.inputs_embeds, call);
   for (std::size_t i = 0; i < layer_count(); ++i) {
     if (input.want_hidden_states) out.hidden_states.push_back(hidden);

@@ -6,16 +6,22 @@
 
 namespace cambium {
 
-/// What the layers need to know about the tokens of one call.
+/// What the layers need to know about the tokens of one call, and their attention: a family knows nothing of caches, pasts and collecting.
 struct DecoderCall {
   const ForwardContext& context;
-  Tensor positions;  ///< int64 (B, T)
-  Tensor key_mask;   ///< bool (B, Tk) or undefined: all keys are real
+  Tensor positions;  ///< int64 (B, T), behind past and cache
+  Tensor key_mask;   ///< bool (B, Tk), of the cache's and the own tokens, or undefined: all keys are real
   Tensor starts;     ///< int32 (S+1) or undefined
   KvCache* cache = nullptr;
+  const Past* past = nullptr;
+  Past* collected = nullptr;  ///< where keys and values of this call are wanted
 
   /// Causal mask of this call; `window` 0: none; dropout on the probabilities while training, keyed by `path`.
   AttentionMask mask(std::int64_t window, double dropout_p, const Module& module) const;
+  /// Attention of layer `layer`, q (B, T, H, D) and the layer's new k, v (B, T, G, D) as they enter it, over past, cache and these: (B, T, H, D).
+  Tensor attend(std::int64_t layer, const Tensor& q, const Tensor& k, const Tensor& v, const AttentionMask& mask) const;
+  /// The same of q, k and v as one projection (B, T, 3 H, D).
+  Tensor attend_packed(std::int64_t layer, const Tensor& qkv, const AttentionMask& mask) const;
 };
 
 class CausalLM : public PretrainedModel {

@@ -3,7 +3,6 @@
 
 #include <cmath>
 
-#include "autograd/ops/attention.h"
 #include "nn/embedding.h"
 #include "nn/linear.h"
 #include "nn/norm.h"
@@ -36,13 +35,7 @@ Tensor Gpt2Attention::forward(const Tensor& x, const DecoderCall& call) const {
   const Tensor all = reshape(c_attn_->forward(x, call.context), {batch, time, 3 * heads_, head_dim_});
   AttentionMask mask = call.mask(0, dropout_, *this);
   mask.scale = scale_;
-  Tensor mixed;
-  if (call.cache) {
-    const auto [k, v] = call.cache->append(layer_, slice(all, 2, heads_, 2 * heads_), slice(all, 2, 2 * heads_, 3 * heads_));
-    mixed = attention(slice(all, 2, 0, heads_), k, v, mask);
-  } else {
-    mixed = attention_packed(all, mask);
-  }
+  const Tensor mixed = call.attend_packed(layer_, all, mask);
   return resid_dropout_->forward(c_proj_->forward(reshape(mixed, {batch, time, heads_ * head_dim_}), call.context), call.context);
 }
 

@@ -40,8 +40,7 @@ Tensor LlamaAttention::forward(const Tensor& x, const DecoderCall& call) const {
   }
   q = rotary(q, call.positions, frequencies_);
   k = rotary(k, call.positions, frequencies_);
-  if (call.cache) std::tie(k, v) = call.cache->append(layer_, k, v);
-  const Tensor mixed = attention(q, k, v, call.mask(window_, dropout_, *this));
+  const Tensor mixed = call.attend(layer_, q, k, v, call.mask(window_, dropout_, *this));
   return o_proj_->forward(reshape(mixed, {batch, time, heads_ * head_dim_}), call.context);
 }
 
