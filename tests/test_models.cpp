@@ -111,7 +111,7 @@ TEST_CASE("a prompt computed once stands before all rows as if it were repeated 
       return out;
     };
     const Tensor table = model->named_parameters().front().second->tensor;
-    const Tensor embeds = clone(embedding(ids(prompt), table)).set_requires_grad(true), upstream = random_normal({2, 5, 50}, RandomKey{3, 0});
+    const Tensor embeds = detach(embedding(ids(prompt), table)).set_requires_grad(true), upstream = random_normal({2, 5, 50}, RandomKey{3, 0});
 
     // Whole rows, every one with its own copy of the prompt's embeddings.
     ModelInput whole;
