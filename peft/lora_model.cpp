@@ -18,6 +18,9 @@ std::vector<std::pair<std::string, LoraLinear*>> LoraModel::lora_layers() const 
 LayerTuner::Plan LoraModel::plan(PeftConfig& config) {
   auto& c = std::get<LoraConfig>(config);
   validate(c);
+  const LoraInit init = parse_lora_init(c.init_lora_weights);
+  check<ConfigError>(!c.use_dora && !c.lora_bias && !c.trainable_token_indices.given() && !init.changes_base() && init.way != LoraInit::Way::orthogonal,
+                     "LoraConfig: use_dora, lora_bias, trainable_token_indices, pissa, olora and orthogonal are not supported yet");
   if (!c.target_modules.given()) {
     const std::string& type = model->config().model_type;
     const std::optional<ModuleSelection> defaults = default_lora_targets(type);

@@ -10,7 +10,8 @@ namespace {
 
 /// The tuner of a method: one row per alternative of PeftConfig.
 std::shared_ptr<Tuner> make_tuner(std::shared_ptr<PretrainedModel> base, const PeftConfig& config) {
-  return std::visit([&](const LoraConfig&) -> std::shared_ptr<Tuner> { return std::make_shared<LoraModel>(std::move(base)); }, config);
+  check<ConfigError>(std::holds_alternative<LoraConfig>(config), "peft_type ", peft_type_of(config), " is not supported yet");
+  return std::make_shared<LoraModel>(std::move(base));
 }
 
 std::string with_commas(std::int64_t number) {

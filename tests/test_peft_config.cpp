@@ -1,6 +1,9 @@
 // adapter_config.json: stored files of the reference read and written back, old files, unknown and unsupported keys, every refusal.
 #include <doctest/doctest.h>
 
+#include <filesystem>
+#include <map>
+
 #include "peft/config.h"
 #include "tensor/json.h"
 #include "tests/data_paths.h"
@@ -23,37 +26,91 @@ std::string refused(const std::string& fields) {
 
 }  // namespace
 
-TEST_CASE("stored files come back as they were, byte for byte") {
-  int seen = 0;
-  for (const char* name : {"gpt2-lora", "gpt2-lora-all-linear", "gpt2-lora-patterns", "gpt2-lora-bias-all", "gpt2-lora-bias-only", "gpt2-lora-wte", "gpt2-lora-left", "gpt2-lora-layers",
-                           "llama-lora", "llama-lora-all-linear", "llama-lora-rslora", "llama-lora-embed", "llama-lora-regex", "llama-lora-head", "llama-lora-exclude", "mistral-lora",
-                           "qwen2-lora", "bert-tok-lora-rank-pattern", "t5-lora", "gptj-lora-head-bias"}) {
-    const auto folder = goldens(std::string(name) + "/adapter");
-    if (!folder) continue;
-    INFO(name);
-    ++seen;
+TEST_CASE("every stored file comes back as it was") {
+  const auto root = goldens("index.json");
+  if (!root) return;
+  std::map<std::string, int> seen;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(std::filesystem::path(*root).parent_path())) {
+    if (entry.path().filename() != "adapter_config.json") continue;
+    INFO(entry.path().string());
     std::vector<std::string> warnings;
-    const std::string written = to_json(read_peft_config(*folder, &warnings));
-    const std::string stored = test::read_text(*folder + "/adapter_config.json");
+    const PeftConfig config = read_peft_config(entry.path().parent_path().string(), &warnings);
+    const std::string written = to_json(config), stored = test::read_text(entry.path().string());
     CHECK(warnings.empty());
     CHECK(nlohmann::json::parse(written) == nlohmann::json::parse(stored));  // as values, whatever the order
     CHECK(written == stored.substr(0, stored.find_last_not_of('\n') + 1));
+    ++seen[std::string(peft_type_of(config))];
   }
-  if (seen == 0) MESSAGE("no stored file was there");
+  CHECK(seen.size() == 5);
 }
 
-TEST_CASE("features of other versions of the reference are refused, never ignored") {
-  for (const auto& [name, word] : {std::pair{"gpt2-dora", "use_dora"}, {"llama-lora-bias", "lora_bias"}, {"llama-trainable-tokens", "trainable_token_indices"}, {"llama-ia3", "IA3"}, {"llama-prefix", "PREFIX_TUNING"}}) {
-    const auto folder = goldens(std::string(name) + "/adapter");
-    if (folder) CHECK(contains(error_of<ConfigError>([&] { read_peft_config(*folder); }), word));
-  }
-  CHECK(contains(refused(R"("use_dora": true)"), "use_dora = true is not supported"));
-  CHECK(contains(refused(R"("lora_bias": true)"), "lora_bias"));
-  CHECK(contains(refused(R"("layer_replication": [[0, 2]])"), "layer_replication"));
+TEST_CASE("features that are not supported are refused, never ignored") {
+  CHECK(contains(refused(R"("layer_replication": [[0, 2]])"), "layer_replication = [[0,2]] is not supported"));
   CHECK(contains(refused(R"("target_parameters": ["x"])"), "target_parameters"));
+  CHECK(contains(refused(R"("ensure_weight_tying": true)"), "ensure_weight_tying"));
   CHECK(contains(refused(R"("loftq_config": {"bits": 4})"), "loftq_config"));
-  CHECK(contains(refused(R"("init_lora_weights": "pissa")"), "pissa"));
+  for (const char* init : {"loftq", "eva", "corda", "mica", "pissa_niter_", "pissa_niter_x", "PISSA", ""}) {
+    INFO(init);
+    CHECK(contains(refused("\"init_lora_weights\": \"" + std::string(init) + "\""), "found \"" + std::string(init) + "\""));
+  }
   CHECK_NOTHROW(parsed(R"("use_dora": false, "loftq_config": {}, "megatron_config": null, "megatron_core": "megatron.core")"));
+}
+
+TEST_CASE("what goes together and what does not") {
+  CHECK(contains(refused(R"("lora_bias": true, "use_dora": true)"), "lora_bias"));
+  CHECK(contains(refused(R"("lora_bias": true, "init_lora_weights": "pissa")"), "lora_bias"));
+  CHECK(contains(refused(R"("init_lora_weights": "orthogonal", "r": 3)"), "even r, found 3"));
+  CHECK(contains(refused(R"("trainable_token_indices": [1, 2, 1])"), "token 1 is listed twice"));
+  CHECK(contains(refused(R"("trainable_token_indices": [-1])"), "found -1"));
+  CHECK(contains(refused(R"("trainable_token_indices": [])"), "at least one"));
+  CHECK(contains(refused(R"("trainable_token_indices": {"wte": [1, 2.5]})"), "trainable_token_indices"));
+  CHECK(contains(refused(R"("trainable_token_indices": 3)"), "trainable_token_indices"));
+  CHECK(parsed(R"("trainable_token_indices": [7, 3])").trainable_token_indices == TokenIndices{7, 3});
+  CHECK(parsed(R"("trainable_token_indices": {"wte": [7, 3]})").trainable_token_indices == TokenIndices{{"wte", {7, 3}}});
+  CHECK_FALSE(parsed(R"("trainable_token_indices": null)").trainable_token_indices.given());
+  CHECK(parse_lora_init(std::string("pissa_niter_16")).iterations == 16);
+  CHECK(parse_lora_init(std::string("OLoRA")).changes_base());
+
+  const auto error = [](const std::string& fields) { return error_of<Error>([&] { parse_peft_config("{" + fields + "}", "f.json"); }); };
+  CHECK(contains(error(R"("peft_type": "IA3", "target_modules": ["a"], "feedforward_modules": ["b"])"), "'b' is not among target_modules"));
+  CHECK(error(R"("peft_type": "IA3", "target_modules": "a|b", "feedforward_modules": ["b"])").empty());
+  CHECK(error(R"("peft_type": "IA3", "target_modules": ["a"], "feedforward_modules": [])").empty());
+  CHECK(contains(error(R"("peft_type": "PROMPT_TUNING")"), "num_virtual_tokens"));
+  CHECK(contains(error(R"("peft_type": "PROMPT_TUNING", "num_virtual_tokens": 0)"), "found 0"));
+  CHECK(contains(error(R"("peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4, "prompt_tuning_init": "WORDS")"), "RANDOM, TEXT or SAMPLE_VOCAB"));
+  CHECK(contains(error(R"("peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4, "prompt_tuning_init": "TEXT", "prompt_tuning_init_text": "x")"), "tokenizer_name_or_path"));
+  CHECK(contains(error(R"("peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4, "prompt_tuning_init": "TEXT", "tokenizer_name_or_path": "x")"), "prompt_tuning_init_text"));
+  CHECK(contains(error(R"("peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4, "tokenizer_kwargs": {})"), "TEXT only"));
+  CHECK(contains(error(R"("peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4, "init_weights": "one")"), "\"one\""));
+  CHECK(contains(error(R"("peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4, "encoder_hidden_size": -1)"), "encoder_hidden_size"));
+  CHECK(contains(error(R"("peft_type": "P_TUNING", "num_virtual_tokens": 4, "encoder_reparameterization_type": "GRU")"), "MLP or LSTM"));
+  CHECK(contains(error(R"("peft_type": "P_TUNING", "num_virtual_tokens": 4, "encoder_dropout": 1.0)"), "encoder_dropout"));
+  CHECK(contains(error(R"("peft_type": "P_TUNING", "num_virtual_tokens": 4, "num_transformer_submodules": 3)"), "num_transformer_submodules"));
+}
+
+TEST_CASE("files of PEFT 0.4 of the other methods: missing keys take defaults, junk goes, all keys are written") {
+  const auto read = [](const std::string& text) {
+    std::vector<std::string> warnings;
+    const PeftConfig config = parse_peft_config(text, "f.json", &warnings);
+    CHECK(warnings.empty());
+    return config;
+  };
+  const PeftConfig ia3 = read(R"({"peft_type": "IA3", "base_model_name_or_path": "t5-base", "fan_in_fan_out": false, "feedforward_modules": ["wo"], "inference_mode": true, "init_ia3_weights": true,
+    "modules_to_save": null, "task_type": "SEQ_2_SEQ_LM", "revision": null, "target_modules": ["k", "v", "wo"]})");
+  CHECK(nlohmann::json::parse(to_json(ia3)).size() == 13);
+  const PeftConfig prefix = read(R"({"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 20, "token_dim": 8, "num_transformer_submodules": 1, "num_attention_heads": 2, "num_layers": 2,
+    "encoder_hidden_size": 8, "prefix_projection": false, "postprocess_past_key_value_function": null, "task_type": "CAUSAL_LM", "inference_mode": true, "base_model_name_or_path": "m"})");
+  CHECK(std::get<PrefixTuningConfig>(prefix).num_virtual_tokens == 20);
+  CHECK_FALSE(contains(to_json(prefix), "postprocess"));
+  CHECK(nlohmann::json::parse(to_json(prefix)).size() == 16);
+  const PeftConfig prompt = read(R"({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 8, "prompt_tuning_init": "TEXT", "prompt_tuning_init_text": "x", "tokenizer_name_or_path": "t",
+    "modules_to_save": ["score", "classifier", "score"], "tokenizer_kwargs": {"z": 1, "trust_remote_code": true, "a": 2}})");
+  CHECK(std::get<PromptTuningConfig>(prompt).modules_to_save == std::vector<std::string>{"score", "classifier"});
+  CHECK(std::get<PromptTuningConfig>(prompt).tokenizer_kwargs == R"({"z":1,"a":2})");
+  CHECK(to_json(parse_peft_config(to_json(prompt), "again")) == to_json(prompt));
+  CHECK(std::get<PromptEncoderConfig>(read(R"({"peft_type": "P_TUNING", "num_virtual_tokens": 8})")).encoder_num_layers == 2);
+  CHECK(to_json(IA3Config{.target_modules = {"a"}}).find("\"init_ia3_weights\": true") != std::string::npos);
+  CHECK(is_prompt_learning(PrefixTuningConfig{.num_virtual_tokens = 2}));
 }
 
 TEST_CASE("every field") {
