@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <map>
+#include <set>
 
 #include "peft/config.h"
 #include "tensor/json.h"
@@ -37,8 +38,12 @@ TEST_CASE("every stored file comes back as it was") {
     const PeftConfig config = read_peft_config(entry.path().parent_path().string(), &warnings);
     const std::string written = to_json(config), stored = test::read_text(entry.path().string());
     CHECK(warnings.empty());
-    CHECK(nlohmann::json::parse(written) == nlohmann::json::parse(stored));  // as values, whatever the order
-    CHECK(written == stored.substr(0, stored.find_last_not_of('\n') + 1));
+    const nlohmann::json as_stored = nlohmann::json::parse(stored);
+    nlohmann::json expected = as_stored;
+    for (const char* key : {"target_modules", "feedforward_modules", "modules_to_save"})  // PEFT's sets come in any order, and its list for prompts grows at every wrap and load
+      if (expected.contains(key) && expected[key].is_array()) expected[key] = std::set<std::string>(expected[key].begin(), expected[key].end());
+    CHECK(nlohmann::json::parse(written) == expected);
+    if (expected == as_stored) CHECK(written == stored.substr(0, stored.find_last_not_of('\n') + 1));
     ++seen[std::string(peft_type_of(config))];
   }
   CHECK(seen.size() == 5);
