@@ -29,6 +29,21 @@ void KvCache::advance(std::int64_t tokens) {
   length_ += tokens;
 }
 
+void KvCache::set_cross(std::int64_t layer, const Tensor& keys, const Tensor& values) {
+  check<StateError>(!grad_enabled(), "KvCache: it keeps no gradients: put a NoGrad around generation, or train without a cache");
+  const Tensor& own = layers_.at(static_cast<std::size_t>(layer)).first;
+  check<ShapeError>(keys.rank() == 4 && keys.size(0) == batch_ && keys.size(2) == own.size(2) && keys.size(3) == own.size(3) && values.shape() == keys.shape(),
+                    "KvCache: expected keys and values ", Shape{batch_, -1, own.size(2), own.size(3)}, ", found ", keys.shape(), " and ", values.shape());
+  cross_.resize(layers_.size());
+  cross_[static_cast<std::size_t>(layer)] = {keys, values};
+}
+
+const std::pair<Tensor, Tensor>& KvCache::cross(std::int64_t layer) const {
+  const auto place = static_cast<std::size_t>(layer);
+  check<StateError>(place < cross_.size() && cross_[place].first.defined(), "KvCache: layer ", layer, " has no keys of an encoder yet");
+  return cross_[place];
+}
+
 void KvCache::truncate(std::int64_t length) {
   check<ShapeError>(length >= 0 && length <= length_, "KvCache: cannot keep ", length, " of ", length_, " tokens");
   length_ = length;

@@ -24,12 +24,16 @@ class KvCache {
   std::pair<Tensor, Tensor> append(std::int64_t layer, const Tensor& keys, const Tensor& values);
   /// Once every layer has its T tokens.
   void advance(std::int64_t tokens);
+  /// Keys and values (B, S, G, D) that a decoder layer made of its encoder's output: computed once, kept as they are. ShapeError, StateError as for append().
+  void set_cross(std::int64_t layer, const Tensor& keys, const Tensor& values);
+  const std::pair<Tensor, Tensor>& cross(std::int64_t layer) const;  ///< StateError when there are none
+  bool has_cross() const { return !cross_.empty() && cross_.back().first.defined(); }
   /// Forgets all tokens from `length` on. ShapeError if there are fewer.
   void truncate(std::int64_t length);
 
  private:
   std::int64_t batch_, capacity_, length_ = 0;
-  std::vector<std::pair<Tensor, Tensor>> layers_;
+  std::vector<std::pair<Tensor, Tensor>> layers_, cross_;
 };
 
 }  // namespace cambium

@@ -270,7 +270,6 @@ TEST_CASE("settings that would change the maths are refused by name") {
   refused(llama_config("llama", R"(, "hidden_act": "mish")"), "mish");
   refused(llama_config("qwen2", R"(, "layer_types": ["chunked_attention", "full_attention"])"), "chunked_attention");
   refused(llama_config("falcon"), "falcon");
-  refused(llama_config("llama", R"(, "architectures": ["LlamaForSequenceClassification"])"), "LlamaForSequenceClassification");
   refused(llama_config("llama", R"(, "quantization_config": {"bits": 4})"), "quantization_config");
   refused(llama_config("llama", R"(, "head_dim": 0)"), "head_dim");
   refused(llama_config("llama", R"(, "rms_norm_eps": "small")"), "rms_norm_eps");

@@ -69,7 +69,7 @@ Json config_of(const GgufFile& file, const GgufArchitecture& architecture) {
   std::string model_type(architecture.model_type);
   if (model_type == "llama" && from.find("attention.sliding_window")) model_type = "mistral";
   for (const ModelFamily& family : model_families())
-    if (family.model_type == model_type) config["architectures"] = {std::string(family.architecture)};
+    if (family.model_type == model_type) config["architectures"] = {std::string(family.classes.front().architecture)};
   config["model_type"] = model_type;
   from.refuse_unless("expert_count", 0.0);
   config["vocab_size"] = file.info("token_embd.weight").shape[0];
@@ -118,7 +118,7 @@ Tensor halves_first(const Tensor& x, std::int64_t head_dim, std::string_view nam
 
 }  // namespace
 
-std::shared_ptr<PretrainedModel> load_gguf(const std::string& path, const LoadOptions& options) {
+std::shared_ptr<PretrainedModel> load_gguf(const std::string& path, std::optional<Task> task, const LoadOptions& options) {
   NoGrad no_grad;
   auto file = std::make_shared<GgufFile>(path);
   const std::string name(file->value("general.architecture").string());
@@ -148,7 +148,7 @@ std::shared_ptr<PretrainedModel> load_gguf(const std::string& path, const LoadOp
       return turned ? contiguous(transpose(tensor)) : tensor;
     });
   }
-  return load_model(config, config.dump(2), path, std::move(source), chosen);
+  return load_model(config, config.dump(2), path, std::move(source), task, chosen);
 }
 
 }  // namespace cambium

@@ -30,7 +30,7 @@ Gpt2Config read_gpt2(const ConfigReader& config, const std::string& json) {
 
 }  // namespace
 
-std::shared_ptr<PretrainedModel> make_gpt2(const ConfigReader& config, const std::string& json, DType dtype) {
+std::shared_ptr<PretrainedModel> make_gpt2(const ModelClass&, const ConfigReader& config, const std::string& json, DType dtype) {
   return std::make_shared<Gpt2ForCausalLM>(read_gpt2(config, json), dtype);
 }
 

@@ -10,17 +10,6 @@ namespace cambium {
 
 namespace {
 
-/// Causal masks and rotary tables that older versions of transformers wrote: nothing that a model learned.
-bool is_constant_buffer(std::string_view name) {
-  return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") || name.ends_with(".rotary_emb.inv_freq");
-}
-
-/// Backbones are saved without the name of the member that holds them in the causal language model.
-std::string with_prefix(const std::string& name, std::string_view model_type, bool bare) {
-  if (!bare || name.starts_with("lm_head.")) return name;
-  return (model_type == "gpt2" ? "transformer." : "model.") + name;
-}
-
 std::string read_config_text(const std::string& path) {
   const std::shared_ptr<const MappedFile> file = MappedFile::open(path);
   return {reinterpret_cast<const char*>(file->data()), file->size()};
@@ -30,28 +19,20 @@ std::string_view dtype_text(DType dtype) { return name_of(dtype); }
 
 }  // namespace
 
-std::shared_ptr<PretrainedModel> load_huggingface_folder(const std::string& folder, const LoadOptions& options) {
+std::shared_ptr<PretrainedModel> load_huggingface_folder(const std::string& folder, std::optional<Task> task, const LoadOptions& options) {
   const std::string config_path = (std::filesystem::path(folder) / "config.json").string();
   check<FileError>(std::filesystem::exists(config_path), folder, ": there is no config.json: expected a Hugging Face model folder");
   const std::string text = read_config_text(config_path);
-  const Json config = parse_json(text, config_path);
-  const ConfigReader reader(config, config_path);
-  const ModelFamily& family = family_of(reader);
-
-  auto files = std::make_shared<ShardedSafetensors>(open_safetensors_folder(folder));
-  const std::vector<std::string> names = files->names();
-  const std::string_view backbone = family.model_type == "gpt2" ? "transformer." : "model.";
-  const bool bare = std::none_of(names.begin(), names.end(), [&](const std::string& name) { return name.starts_with(backbone); });
+  Json config = parse_json(text, config_path);
   TensorSource source;
   source.where = folder;
-  for (const std::string& name : names) {
-    if (is_constant_buffer(name)) continue;
-    source.tensors.emplace(with_prefix(name, family.model_type, bare), [files, name] { return files->tensor(name); });
+  if (!options.meta) {
+    auto files = std::make_shared<ShardedSafetensors>(open_safetensors_folder(folder));
+    for (const std::string& name : files->names()) source.tensors.emplace(name, [files, name] { return files->tensor(name); });
   }
-  Json named = config;
-  named["_name_or_path"] = folder;  // as transformers has it: where the model came from, not where it once was saved
-  std::shared_ptr<PretrainedModel> model = load_model(named, text, config_path, std::move(source), options);
-  return model;
+  check<ConfigError>(config.is_object(), config_path, ": expected an object");
+  config["_name_or_path"] = folder;  // as transformers has it: where the model came from, not where it once was saved
+  return load_model(std::move(config), text, config_path, source, task, options);
 }
 
 void save_pretrained(const PretrainedModel& model, const std::string& folder, std::int64_t max_shard_bytes) {
@@ -69,6 +50,9 @@ void save_pretrained(const PretrainedModel& model, const std::string& folder, st
   const auto inside = [&](const std::string& name) { return (std::filesystem::path(folder) / name).string(); };
 
   Json config = parse_json(model.config().json, "config");
+  const ConfigReader reader(config, "config");
+  const ModelClass& saved = class_of(family_of(reader), model.task(), reader);
+  config["architectures"] = Json::array({std::string(saved.architecture)});
   const char* dtype_key = config.contains("torch_dtype") ? "torch_dtype" : "dtype";
   config[dtype_key] = std::string(dtype_text(state.front().second.dtype()));
 

@@ -60,7 +60,7 @@ LlamaConfig read_llama(const ConfigReader& config, const std::string& json) {
 
 }  // namespace
 
-std::shared_ptr<PretrainedModel> make_llama(const ConfigReader& config, const std::string& json, DType dtype) {
+std::shared_ptr<PretrainedModel> make_llama(const ModelClass&, const ConfigReader& config, const std::string& json, DType dtype) {
   return std::make_shared<LlamaForCausalLM>(read_llama(config, json), dtype);
 }
 

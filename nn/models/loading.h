@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,18 +12,22 @@
 
 namespace cambium {
 
-/// The tensors of a file under the names of the model, read one by one.
+/// The tensors of a file, read one by one.
 struct TensorSource {
   std::string where;                                       ///< file or folder, for messages
-  std::map<std::string, std::function<Tensor()>> tensors;  ///< by the model's name
+  std::map<std::string, std::function<Tensor()>> tensors;  ///< by the name in the file, as any class of the family spells it
 };
 
-/// Makes the model of this configuration and fills it: every tensor used, none missing (NameError listing names). Parameters do not require gradients.
-/// All floating tensors get one dtype: `options.dtype`, else that of the token embeddings in the file.
-std::shared_ptr<PretrainedModel> load_model(const Json& config, const std::string& config_text, const std::string& config_where, TensorSource source,
-                                            const LoadOptions& options);
+/// Makes the model of this configuration and fills it: see load_pretrained. All floating tensors get one dtype: `options.dtype`, else that of the token embeddings
+/// in the file.
+std::shared_ptr<PretrainedModel> load_model(Json config, const std::string& config_text, const std::string& config_where, const TensorSource& source,
+                                            std::optional<Task> task, const LoadOptions& options);
+/// The tensors of `source` under the names that `chosen` has for them; FileError when two become one.
+TensorSource renamed(const ModelFamily& family, const ModelClass& chosen, const TensorSource& source);
+/// Whether a tensor under the model's name belongs to a head or to a part that not every class has.
+bool is_optional_part(const ModelFamily& family, const ModelClass& chosen, std::string_view name);
 
-std::shared_ptr<PretrainedModel> load_huggingface_folder(const std::string& folder, const LoadOptions& options);
-std::shared_ptr<PretrainedModel> load_gguf(const std::string& path, const LoadOptions& options);
+std::shared_ptr<PretrainedModel> load_huggingface_folder(const std::string& folder, std::optional<Task> task, const LoadOptions& options);
+std::shared_ptr<PretrainedModel> load_gguf(const std::string& path, std::optional<Task> task, const LoadOptions& options);
 
 }  // namespace cambium

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "nn/module.h"
@@ -15,6 +16,7 @@ class KvCache;  // nn/kv_cache.h
 
 /// What a model is for; decides its head and its loss.
 enum class Task { causal_lm, seq2seq_lm, sequence_classification, token_classification, question_answering, feature_extraction };
+std::string_view name_of(Task task);  ///< "causal_lm", …
 
 /// Input of a model; undefined members are absent. B rows of T tokens. A member that a model has no use for is an error, never ignored.
 struct ModelInput {
@@ -47,6 +49,7 @@ struct ModelOutput {
   std::vector<Tensor> hidden_states;  ///< 0: embeddings, …, last: after the final norm. Of the decoder in an encoder-decoder
   std::vector<Tensor> encoder_hidden_states;
   Tensor encoder_output;              ///< (B, T, C), of an encoder-decoder
+  Tensor pooled;                      ///< (B, C), or (S, C) of packed sequences: of a bare model with a pooler
   Past past;                          ///< if wanted
 };
 
@@ -92,14 +95,37 @@ class PretrainedModel : public Module {
 struct LoadOptions {
   std::optional<DType> dtype;  ///< absent: as stored (block formats of GGUF: f32)
   Device device;
+  bool meta = false;           ///< shapes without values, to count or plan with; of a folder only config.json is read
+  // Of classification heads, instead of what the configuration says; save_pretrained writes them.
+  std::optional<std::int64_t> num_labels;
+  std::vector<std::string> label_names;  ///< by index; they also say how many
+  std::string problem_type;
+  RandomKey head_key;                    ///< of a head that the files do not hold: N(0, initializer_range), biases 0
+  bool ignore_mismatched_sizes = false;  ///< a head of another size in the files is initialised instead of an error
 };
 
-/// Loads causal language models: a Hugging Face folder (config.json with model.safetensors, or shards with an index) or a .gguf file.
-struct AutoModelForCausalLM {
-  static std::shared_ptr<PretrainedModel> from_pretrained(const std::string& path, const LoadOptions& options = {});
-  /// A model of this configuration with seeded random weights, for training from scratch.
-  static std::shared_ptr<PretrainedModel> from_config(const std::string& config_json, RandomKey key, const LoadOptions& options = {});
+/// Loads a Hugging Face folder (config.json with model.safetensors, or shards with an index) or a .gguf file for a task; absent: the one its `architectures` name.
+/// A checkpoint of the bare model or of another task serves as well: heads of other tasks are left out, a missing head of this one is initialised and named in
+/// newly_initialized() (a language model's head never is: without it the file is not one). Any other tensor missing or left over is a NameError. Parameters do
+/// not require gradients.
+std::shared_ptr<PretrainedModel> load_pretrained(const std::string& path, std::optional<Task> task = {}, const LoadOptions& options = {});
+/// A model of this configuration with seeded random weights that require gradients, for training from scratch.
+std::shared_ptr<PretrainedModel> model_from_config(const std::string& config_json, std::optional<Task> task, RandomKey key, const LoadOptions& options = {});
+
+/// The names that users of transformers know.
+template <Task kTask>
+struct AutoModelFor {
+  static std::shared_ptr<PretrainedModel> from_pretrained(const std::string& path, const LoadOptions& options = {}) { return load_pretrained(path, kTask, options); }
+  static std::shared_ptr<PretrainedModel> from_config(const std::string& config_json, RandomKey key, const LoadOptions& options = {}) {
+    return model_from_config(config_json, kTask, key, options);
+  }
 };
+using AutoModel = AutoModelFor<Task::feature_extraction>;
+using AutoModelForCausalLM = AutoModelFor<Task::causal_lm>;
+using AutoModelForSeq2SeqLM = AutoModelFor<Task::seq2seq_lm>;
+using AutoModelForSequenceClassification = AutoModelFor<Task::sequence_classification>;
+using AutoModelForTokenClassification = AutoModelFor<Task::token_classification>;
+using AutoModelForQuestionAnswering = AutoModelFor<Task::question_answering>;
 
 /// Writes config.json and model.safetensors (shards with an index above `max_shard_bytes`) as Hugging Face does.
 void save_pretrained(const PretrainedModel& model, const std::string& folder, std::int64_t max_shard_bytes = 5'000'000'000);
