@@ -3,19 +3,20 @@
 
 #include <algorithm>
 
+#include "nn/generation_rows.h"
+#include "nn/generation_seq2seq.h"
 #include "nn/kv_cache.h"
 
 namespace cambium {
 
 namespace {
 
-/// The rows so far: padded ids, which of them are real, and who is done.
+/// The rows so far: padded ids, and which of them are real.
 struct Rows {
   std::int64_t count = 0, length = 0;
   std::vector<std::vector<std::int64_t>> ids, real;  ///< by row; real as 0 and 1
-  std::vector<bool> done;
 
-  Rows(const Tensor& input_ids, const Tensor& attention_mask) : count(input_ids.size(0)), length(input_ids.size(1)), done(static_cast<std::size_t>(count), false) {
+  Rows(const Tensor& input_ids, const Tensor& attention_mask) : count(input_ids.size(0)), length(input_ids.size(1)) {
     check<ShapeError>(!attention_mask.defined() || attention_mask.shape() == input_ids.shape(), "generate: expected attention_mask ", input_ids.shape(), ", found ",
                       attention_mask.defined() ? attention_mask.shape() : Shape());
     const std::vector<std::int64_t> all = input_ids.to_vector<std::int64_t>();
@@ -43,6 +44,14 @@ struct Rows {
     }
     return from_vector(out, {count, length - first});
   }
+  /// One token more in each row.
+  void append(const std::vector<std::int64_t>& next) {
+    for (std::size_t row = 0; row < next.size(); ++row) {
+      ids[row].push_back(next[row]);
+      real[row].push_back(1);
+    }
+    ++length;
+  }
   Tensor tokens(std::int64_t first) const { return joined(ids, first); }
   Tensor mask() const { return joined(real, 0); }
   /// What a row has said, without padding.
@@ -66,21 +75,20 @@ struct Rows {
 std::vector<std::vector<std::int64_t>> generate(const PretrainedModel& model, const Tensor& input_ids, const Tensor& attention_mask, const GenerationOptions& options,
                                                 const ForwardContext& context) {
   NoGrad no_grad;
-  options.sampling.check();
-  check<ConfigError>(options.max_new_tokens >= 0, "generate: 'max_new_tokens': expected no negative number, found ", options.max_new_tokens);
-  check<ConfigError>(!context.training, "generate: the context says that the model is training");
+  if (model.task() == Task::seq2seq_lm) {
+    ModelInput read;
+    read.input_ids = input_ids;
+    read.attention_mask = attention_mask;
+    return generate_seq2seq(model, read, options, context);
+  }
+  check<StateError>(model.task() == Task::causal_lm, "generate: expected a language model, found one for ", name_of(model.task()));
   check<ShapeError>(input_ids.defined() && input_ids.rank() == 2 && input_ids.count() > 0, "generate: expected input_ids (batch, time) with a token to start from, found ",
                     input_ids.defined() ? input_ids.shape() : Shape());
-  const std::vector<std::int64_t> ends = options.eos_token_ids.value_or(model.config().eos_token_ids);
-  const std::int64_t filler = model.config().pad_token_id.value_or(ends.empty() ? 0 : ends.front());
-
   Rows rows(input_ids, attention_mask);
-  std::vector<std::vector<std::int64_t>> out(static_cast<std::size_t>(rows.count));
-  if (options.max_new_tokens == 0) return out;
+  GenerationRows chosen(static_cast<std::size_t>(rows.count), model.config(), options, context);
   std::unique_ptr<KvCache> cache;
-  if (options.use_cache) cache = model.make_cache(rows.count, rows.length + options.max_new_tokens - 1);
-  bool stopped = false;
-  for (std::int64_t step = 0; step < options.max_new_tokens && !stopped; ++step) {
+  if (options.use_cache && options.max_new_tokens > 0) cache = model.make_cache(rows.count, rows.length + options.max_new_tokens - 1);
+  while (!chosen.finished()) {
     const std::int64_t first = cache ? cache->length() : 0;
     ModelInput input;
     input.input_ids = rows.tokens(first);
@@ -89,26 +97,9 @@ std::vector<std::vector<std::int64_t>> generate(const PretrainedModel& model, co
     input.past = options.past;
     input.cache = cache.get();
     input.last_logits_only = true;
-    const Tensor logits = to_dtype(contiguous(model.forward(input, context).logits), DType::f32);
-    const std::size_t vocabulary = static_cast<std::size_t>(logits.size(2));
-    const std::span<const float> all(logits.data<float>(), vocabulary * static_cast<std::size_t>(rows.count));
-    for (std::size_t row = 0; row < out.size(); ++row) {
-      std::int64_t token = filler;
-      if (!rows.done[row]) {
-        const std::vector<std::int64_t> seen = options.sampling.repetition_penalty != 1.0 ? rows.seen(row) : std::vector<std::int64_t>();
-        const RandomKey key = options.key.fold(static_cast<std::uint64_t>(step)).fold(static_cast<std::uint64_t>(row));
-        token = sample_token(all.subspan(row * vocabulary, vocabulary), seen, options.sampling, key);
-        out[row].push_back(token);
-        rows.done[row] = std::find(ends.begin(), ends.end(), token) != ends.end();
-        if (options.on_token && !options.on_token(static_cast<std::int64_t>(row), token)) stopped = true;
-      }
-      rows.ids[row].push_back(token);
-      rows.real[row].push_back(1);
-    }
-    ++rows.length;
-    if (std::all_of(rows.done.begin(), rows.done.end(), [](bool done) { return done; })) break;
+    rows.append(chosen.choose(model.forward(input, context).logits, [&](std::size_t row) { return rows.seen(row); }));
   }
-  return out;
+  return chosen.tokens();
 }
 
 std::vector<std::int64_t> generate(const PretrainedModel& model, const std::vector<std::int64_t>& input_ids, const GenerationOptions& options,

@@ -24,7 +24,7 @@ struct GenerationOptions {
 };
 
 /// New tokens of each row, an end token included. input_ids int64 (B, T); attention_mask (B, T) marks the real tokens of a batch padded on the left, or is
-/// undefined. Records nothing. ShapeError for a row without tokens or padded on the right, ConfigError for options.
+/// undefined. Records nothing. ShapeError for a row without tokens or padded on the right, ConfigError for options. With an encoder-decoder: generate_seq2seq.
 std::vector<std::vector<std::int64_t>> generate(const PretrainedModel& model, const Tensor& input_ids, const Tensor& attention_mask, const GenerationOptions& options = {},
                                                 const ForwardContext& context = {});
 /// One row.
