@@ -68,10 +68,10 @@ double probe_gflops() {
 }
 
 /// Ids in [5, vocab): splitmix64 of i, squared to favour small ids; the peer's script makes the same.
-std::vector<std::int64_t> tokens(std::int64_t count, std::int64_t vocab) {
+std::vector<std::int64_t> tokens(std::int64_t count, std::int64_t vocab, std::uint64_t seed = 0) {
   std::vector<std::int64_t> out;
   for (std::int64_t i = 0; i < count; ++i) {
-    std::uint64_t z = (static_cast<std::uint64_t>(i) + 1) * 0x9E3779B97F4A7C15ULL;
+    std::uint64_t z = ((seed << 32) + static_cast<std::uint64_t>(i) + 1) * 0x9E3779B97F4A7C15ULL;
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ULL;
     z = (z ^ z >> 27) * 0x94D049BB133111EBULL;
     const std::uint64_t u = (z ^ z >> 31) >> 40;
@@ -82,7 +82,7 @@ std::vector<std::int64_t> tokens(std::int64_t count, std::int64_t vocab) {
 
 struct Options {
   std::string model, adapter;
-  std::int64_t batch = 4, seq = 128;
+  std::int64_t batch = 4, seq = 128, decoder_seq = 32;
   int warmup = 3, repeats = 7, threads = 1;
   double learning_rate = 1e-3;
 };
@@ -96,14 +96,15 @@ Options parse(int argc, char** argv) {
     else if (name == "--adapter-dir") o.adapter = value;
     else if (name == "--batch") o.batch = std::atoll(value);
     else if (name == "--seq") o.seq = std::atoll(value);
+    else if (name == "--decoder-seq") o.decoder_seq = std::atoll(value);
     else if (name == "--warmup") o.warmup = std::atoi(value);
     else if (name == "--repeats") o.repeats = std::atoi(value);
     else if (name == "--threads") o.threads = std::atoi(value);
     else if (name == "--lr") o.learning_rate = std::atof(value);
     else o.model.clear(), i = argc;
   }
-  if (argc % 2 == 0 || o.model.empty() || o.adapter.empty() || o.batch < 1 || o.seq < 2 || o.repeats < 1 || o.warmup < 0 || o.threads < 1) {
-    std::fprintf(stderr, "usage: bench_lora_step --model-dir FOLDER --adapter-dir FOLDER [--batch 4] [--seq 128] [--warmup 3] [--repeats 7] [--threads 1] [--lr 1e-3]\n");
+  if (argc % 2 == 0 || o.model.empty() || o.adapter.empty() || o.batch < 1 || o.seq < 2 || o.decoder_seq < 1 || o.repeats < 1 || o.warmup < 0 || o.threads < 1) {
+    std::fprintf(stderr, "usage: bench_lora_step --model-dir FOLDER --adapter-dir FOLDER [--batch 4] [--seq 128] [--decoder-seq 32] [--warmup 3] [--repeats 7] [--threads 1] [--lr 1e-3]\n");
     std::exit(2);
   }
   return o;
@@ -118,18 +119,31 @@ void print_list(const char* name, const std::vector<double>& values, const char*
   std::printf("], ");
 }
 
+/// The peer's batch: labels are the tokens, for T5 tokens of another seed, for classification the row's number modulo 2.
+ModelInput batch_for(const PretrainedModel& model, const Options& o) {
+  const std::int64_t vocab = model.config().vocab_size;
+  ModelInput input;
+  input.input_ids = from_vector(tokens(o.batch * o.seq, vocab), {o.batch, o.seq});
+  input.labels = input.input_ids;
+  input.want_logits = false;
+  if (model.task() == Task::seq2seq_lm) input.labels = from_vector(tokens(o.batch * o.decoder_seq, vocab, 1), {o.batch, o.decoder_seq});
+  if (model.task() == Task::sequence_classification) {
+    std::vector<std::int64_t> labels;
+    for (std::int64_t row = 0; row < o.batch; ++row) labels.push_back(row % 2);
+    input.labels = from_vector(labels, {o.batch});
+  }
+  return input;
+}
+
 void run(const Options& o) {
   kernels::set_threads(o.threads);
   AdapterLoadOptions load;
   load.is_trainable = true;
-  const PeftModel model = PeftModel::from_pretrained(AutoModelForCausalLM::from_pretrained(o.model), o.adapter, "default", load);
+  const PeftModel model = PeftModel::from_pretrained(load_pretrained(o.model), o.adapter, "default", load);
   AdamWConfig config;
   config.learning_rate = o.learning_rate;
   AdamW optimizer(model.trainable_parameters(), config);
-  ModelInput input;
-  input.input_ids = from_vector(tokens(o.batch * o.seq, model.model().config().vocab_size), {o.batch, o.seq});
-  input.labels = input.input_ids;
-  input.want_logits = false;
+  const ModelInput input = batch_for(model.model(), o);
   ForwardContext context;
   context.training = true;
   const double ready = seconds_since_exec(), probe_before = probe_gflops();
@@ -150,7 +164,7 @@ void run(const Options& o) {
   std::sort(timed.begin(), timed.end());
   const std::size_t half = timed.size() / 2;
   const double median = timed.size() % 2 ? timed[half] : 0.5 * (timed[half - 1] + timed[half]);
-  const std::int64_t count = o.batch * o.seq;
+  const std::int64_t count = o.batch * (o.seq + (model.model().task() == Task::seq2seq_lm ? o.decoder_seq : 0));
   std::printf("{\"peer\": \"cambium\", \"batch\": %lld, \"seq\": %lld, \"threads\": %d, \"tokens\": %lld, \"trainable\": %lld, ", static_cast<long long>(o.batch),
               static_cast<long long>(o.seq), o.threads, static_cast<long long>(count), static_cast<long long>(model.trainable_parameter_count()));
   std::printf("\"tok_s\": %.1f, \"step_ms\": {\"median\": %.2f, \"min\": %.2f, \"n\": %zu}, ", 1e3 * static_cast<double>(count) / median, median, timed.front(), timed.size());

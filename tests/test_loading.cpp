@@ -117,6 +117,7 @@ TEST_CASE("labels of one's own are written and read again; a head of another siz
   CHECK(other->config().label_names.back() == "LABEL_4");
   CHECK_THROWS_AS(load_pretrained(folder.path(), {}, {.num_labels = 2, .label_names = {"a"}}), ConfigError);
   CHECK_THROWS_AS(load_pretrained(folder.path(), {}, {.label_names = {"a", "a"}}), ConfigError);
+  CHECK_THROWS_WITH_AS(load_pretrained(bare.path(), Task::question_answering, {.num_labels = 3}), doctest::Contains("has no classes"), ConfigError);
   const auto regression = AutoModelForSequenceClassification::from_pretrained(bare.path(), {.num_labels = 1, .problem_type = "regression"});
   CHECK(regression->config().problem_type == "regression");
 }

@@ -59,6 +59,9 @@ Made make_model(Json config, const std::string& text, const std::string& where, 
   if (family.adapt_config && source) family.adapt_config(config, *source);
   const ConfigReader reader(config, where);
   const ModelClass& chosen = class_of(family, task, reader);
+  const bool labels = options.num_labels || !options.label_names.empty() || !options.problem_type.empty();
+  check<ConfigError>(!labels || chosen.task == Task::sequence_classification || chosen.task == Task::token_classification, where, ": a model for ", name_of(chosen.task),
+                     " has no classes: leave num_labels, label_names and problem_type away");
   return {family, chosen, family.make(chosen, reader, saved, dtype)};
 }
 

@@ -47,7 +47,7 @@ struct ModelOutput {
   Tensor logits;                      ///< (B, T, V); classes (B, N) or (B, T, N); features (B, T, C)
   Tensor start_logits, end_logits;    ///< (B, T), of question answering
   std::vector<Tensor> hidden_states;  ///< 0: embeddings, …, last: after the final norm. Of the decoder in an encoder-decoder
-  std::vector<Tensor> encoder_hidden_states;
+  std::vector<Tensor> encoder_hidden_states;  ///< empty when the encoder did not run
   Tensor encoder_output;              ///< (B, T, C), of an encoder-decoder
   Tensor pooled;                      ///< (B, C), or (S, C) of packed sequences: of a bare model with a pooler
   Past past;                          ///< if wanted

@@ -30,7 +30,6 @@ Tensor T5::encode(const ModelInput& input, const ForwardContext& context, ModelO
     const Tensor& given = input.encoder_output;
     check<StateError>(!input.input_ids.defined() && !input.inputs_embeds.defined(), "forward: encoder_output stands for the encoder: leave input_ids and inputs_embeds away");
     check<ShapeError>(given.rank() == 3 && given.size(2) == config_.hidden_size, "forward: expected encoder_output (batch, time, ", config_.hidden_size, "), found ", given.shape());
-    check<StateError>(!input.want_hidden_states || !decoder_, "forward: the encoder's hidden states are wanted, but it does not run when encoder_output is given");
     return given;
   }
   const auto [batch, time] = token_sizes("input_ids", input.input_ids, "inputs_embeds", input.inputs_embeds, config_.hidden_size);
@@ -101,8 +100,9 @@ ModelOutput T5::forward(const ModelInput& input, const ForwardContext& context) 
                   {"start_positions", input.start_positions.defined()}, {"end_positions", input.end_positions.defined()}, {"want_past", input.want_past}});
   check<DTypeError>(shared_->weight.get().dtype() != DType::f16, "forward: ", kT5NoFloat16);
   if (!decoder_)
-    refuse_members({{"decoder_input_ids", input.decoder_input_ids.defined()}, {"decoder_attention_mask", input.decoder_attention_mask.defined()}, {"past", input.past != nullptr},
-                    {"cache", input.cache != nullptr}, {"last_logits_only", input.last_logits_only}});
+    refuse_members({{"decoder_input_ids", input.decoder_input_ids.defined()}, {"decoder_attention_mask", input.decoder_attention_mask.defined()},
+                    {"encoder_output", input.encoder_output.defined()}, {"past", input.past != nullptr}, {"cache", input.cache != nullptr},
+                    {"last_logits_only", input.last_logits_only}});
   if (task_ == Task::feature_extraction) check_labels(task_, input);
   ModelOutput out;
   // Keys and values of the encoder's output lie in the cache after the first call.
