@@ -21,7 +21,7 @@ struct Case {
   std::int64_t B = 1, Tq = 1, Tk = 1, H = 1, G = 1, D = 8;
   bool causal = false;
   std::int64_t window = 0;
-  int bias = 0;                        // 0 none, 1 full, 2 per head and key, 3 per head, query and key
+  int bias = 0;                        // 0 none, 1 full, 2 per head and key, 3 per head, query and key, 4 the same with queries next to each other
   bool key_mask = false;
   std::vector<std::int64_t> starts{};
 };
@@ -37,7 +37,8 @@ struct Problem {
     k = Array::random(dtype, {c.B, c.Tk, c.G, c.D}, seed + 1);
     v = Array::random(dtype, {c.B, c.Tk, c.G, c.D}, seed + 2);
     g = Array::random(dtype, {c.B, c.Tq, c.H, c.D}, seed + 3);
-    if (c.bias) bias = Array::random(dtype, {c.bias == 1 ? c.B : 1, c.H, c.bias == 2 ? 1 : c.Tq, c.Tk}, seed + 4);
+    if (c.bias == 4) bias = Array::random(dtype, {1, c.H, c.Tk, c.Tq}, seed + 4);
+    else if (c.bias) bias = Array::random(dtype, {c.bias == 1 ? c.B : 1, c.H, c.bias == 2 ? 1 : c.Tq, c.Tk}, seed + 4);
     if (c.key_mask) {
       std::vector<double> allowed(static_cast<std::size_t>(c.B * c.Tk), 1.0);
       for (std::int64_t b = 0; b < c.B; ++b)
@@ -64,6 +65,10 @@ struct Problem {
       if (c.bias == 2) o.bias.strides[2] = 0;
       o.bias.shape[0] = c.B;
       o.bias.shape[2] = c.Tq;
+      if (c.bias == 4) {
+        std::swap(o.bias.strides[2], o.bias.strides[3]);
+        o.bias.shape[3] = c.Tk;
+      }
     }
     if (c.key_mask) o.key_mask = mask.view();
     if (!c.starts.empty()) o.starts = starts.view();
@@ -106,6 +111,7 @@ std::vector<double> defined_output(Problem& p) {
           s *= p.scale;
           if (c.bias == 1) s += bias[at(((b * c.H + h) * c.Tq + i) * c.Tk + j)];
           if (c.bias == 2) s += bias[at(h * c.Tk + j)];
+          if (c.bias == 4) s += bias[at((h * c.Tk + j) * c.Tq + i)];
           if (c.bias == 3) s += bias[at((h * c.Tq + i) * c.Tk + j)];
           const bool allowed = !(c.causal && j > position) && !(c.window > 0 && j <= position - c.window) && !(c.key_mask && mask[at(b * c.Tk + j)] == 0) &&
                                !(!c.starts.empty() && sequence_of(i) != sequence_of(j));
@@ -141,6 +147,8 @@ std::vector<Case> cases() {
       {.name = "full bias", .B = 2, .Tq = 67, .Tk = 70, .H = 2, .G = 2, .D = 16, .bias = 1},
       {.name = "alibi", .B = 2, .Tq = 67, .Tk = 67, .H = 4, .G = 4, .D = 16, .causal = true, .bias = 2},
       {.name = "alibi in groups", .B = 1, .Tq = 35, .Tk = 35, .H = 4, .G = 2, .D = 16, .causal = true, .bias = 2},
+      {.name = "relative bias, transposed", .B = 2, .Tq = 77, .Tk = 71, .H = 2, .G = 2, .D = 16, .bias = 4},
+      {.name = "relative bias, transposed, causal in groups", .B = 1, .Tq = 40, .Tk = 71, .H = 4, .G = 2, .D = 16, .causal = true, .bias = 4},
       {.name = "relative bias", .B = 2, .Tq = 40, .Tk = 71, .H = 2, .G = 2, .D = 16, .bias = 3},
       {.name = "key mask", .B = 3, .Tq = 66, .Tk = 90, .H = 2, .G = 1, .D = 16, .key_mask = true},
       {.name = "key mask and causal", .B = 2, .Tq = 66, .Tk = 66, .H = 2, .G = 1, .D = 16, .causal = true, .key_mask = true},

@@ -83,8 +83,10 @@ Tensor T5Attention::relative_bias(std::int64_t queries, std::int64_t keys, const
   const std::vector<std::int64_t> bucket =
       t5_relative_position_bucket(from_vector(relative, {queries + keys - 1}), !in_decoder_, buckets_, max_distance_).to_vector<std::int64_t>();
   index.reserve(static_cast<std::size_t>(queries * keys));
-  for (std::int64_t i = queries - 1; i >= 0; --i) index.insert(index.end(), bucket.begin() + i, bucket.begin() + i + keys);
-  return reshape(index_select(transpose(table), 1, from_vector(index, {queries * keys})), {1, heads_, queries, keys});
+  // Key by key, so that the queries of one key lie next to each other: the order in which the kernel has its scores.
+  for (std::int64_t j = 0; j < keys; ++j)
+    for (std::int64_t i = 0; i < queries; ++i) index.push_back(bucket[static_cast<std::size_t>(j + queries - 1 - i)]);
+  return transpose(reshape(index_select(transpose(table), 1, from_vector(index, {queries * keys})), {1, heads_, keys, queries}), 2, 3);
 }
 
 T5SelfAttentionPart::T5SelfAttentionPart(const T5Config& c, std::int64_t layer, bool in_decoder, DType dtype) {

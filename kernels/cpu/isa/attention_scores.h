@@ -77,6 +77,16 @@ inline void add_bias(float* scores, const AttentionHead& h, int64_t row_begin, i
     }
     return;
   }
+  if (h.bias_query == 1 && h.group == 1) {  // queries next to each other, as scores lie here
+    for (int64_t j = 0; j < keys; ++j) {
+      const T* b = bias + row_begin + (key_begin + j) * h.bias_key;
+      float* s = scores + j * kBlock;
+      int64_t i = 0;
+      for (; i + kLanes <= rows; i += kLanes) store(s + i, load(s + i) + load(b + i));
+      for (; i < rows; ++i) s[i] += value_of(b[i]);
+    }
+    return;
+  }
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t row = row_begin + i;
     const T* b = bias + row / h.group * h.bias_query + row % h.group * h.bias_head + key_begin * h.bias_key;
