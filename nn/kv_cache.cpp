@@ -33,7 +33,7 @@ void KvCache::set_cross(std::int64_t layer, const Tensor& keys, const Tensor& va
   check<StateError>(!grad_enabled(), "KvCache: it keeps no gradients: put a NoGrad around generation, or train without a cache");
   const Tensor& own = layers_.at(static_cast<std::size_t>(layer)).first;
   check<ShapeError>(keys.rank() == 4 && keys.size(0) == batch_ && keys.size(2) == own.size(2) && keys.size(3) == own.size(3) && values.shape() == keys.shape(),
-                    "KvCache: expected keys and values ", Shape{batch_, -1, own.size(2), own.size(3)}, ", found ", keys.shape(), " and ", values.shape());
+                    "KvCache: expected keys and values of ", batch_, " rows, ", own.size(2), " heads and head size ", own.size(3), ", found ", keys.shape(), " and ", values.shape());
   cross_.resize(layers_.size());
   cross_[static_cast<std::size_t>(layer)] = {keys, values};
 }

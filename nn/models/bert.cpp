@@ -132,7 +132,12 @@ Tensor Bert::run_layers(Tensor hidden, const std::shared_ptr<const BertCall>& ca
     const bool narrowed = first_only && i + 1 == layers.size();
     std::vector<Tensor> before;
     if (!call->past.layers.empty()) before = {call->past.layers[i].keys, call->past.layers[i].values};
-    hidden = checkpointed(gradient_checkpointing(), layers[i], hidden, before, [call, narrowed, &layer = layers[i]](const Tensor& x) { return layer.forward(x, *call, narrowed); });
+    hidden = checkpointed(gradient_checkpointing(), layers[i], hidden, before, [call, i, narrowed, &layer = layers[i]](const Tensor& x, std::span<const Tensor> own_past) {
+      if (own_past.empty()) return layer.forward(x, *call, narrowed);
+      BertCall own = *call;
+      own.past.layers[i] = {own_past[0], own_past[1]};
+      return layer.forward(x, own, narrowed);
+    });
   }
   if (states) states->push_back(hidden);
   return hidden;

@@ -17,6 +17,14 @@ std::shared_ptr<Layer> projection(std::int64_t in, std::int64_t out, DType dtype
 
 std::shared_ptr<Layer> norm_layer(const T5Config& c, DType dtype) { return std::make_shared<RmsNorm>(meta({c.hidden_size}, dtype), c.layer_norm_epsilon); }
 
+/// What block `i` reads besides its input and its parameters, as far as it is there.
+std::vector<Tensor*> read_by_block(T5Call& call, std::size_t i) {
+  std::vector<Tensor*> out{&call.bias};
+  if (call.encoded.defined()) out.push_back(&call.encoded);
+  if (!call.past.layers.empty()) out.insert(out.end(), {&call.past.layers[i].keys, &call.past.layers[i].values});
+  return out;
+}
+
 std::shared_ptr<Layer> dropout_layer(const T5Config& c) { return std::make_shared<Dropout>(c.dropout); }
 
 }  // namespace
@@ -160,15 +168,18 @@ Tensor T5Stack::forward(const Tensor& embeddings, T5Call given, bool checkpointi
   const std::int64_t queries = embeddings.size(1), cached = given.cache ? given.cache->length() : 0;
   given.bias = (*block)[0].self_attention().relative_bias(queries, given.past.length() + cached + queries, given.context);
   const auto call = std::make_shared<const T5Call>(std::move(given));
-  std::vector<Tensor> besides;
-  for (const Tensor& x : {call->bias, call->encoded})
-    if (x.defined()) besides.push_back(x);
   Tensor hidden = dropout_->forward(embeddings, call->context);
   for (std::size_t i = 0; i < block->size(); ++i) {
     if (states) states->push_back(hidden);
-    std::vector<Tensor> before = besides;
-    if (!call->past.layers.empty()) before.insert(before.end(), {call->past.layers[i].keys, call->past.layers[i].values});
-    hidden = checkpointed(checkpointing, (*block)[i], hidden, before, [call, &layer = (*block)[i]](const Tensor& x) { return layer.forward(x, *call); });
+    T5Call now = *call;
+    std::vector<Tensor> besides;
+    for (const Tensor* x : read_by_block(now, i)) besides.push_back(*x);
+    hidden = checkpointed(checkpointing, (*block)[i], hidden, besides, [call, i, &layer = (*block)[i]](const Tensor& x, std::span<const Tensor> tensors) {
+      T5Call own = *call;
+      const std::vector<Tensor*> places = read_by_block(own, i);
+      for (std::size_t k = 0; k < places.size(); ++k) *places[k] = tensors[k];
+      return layer.forward(x, own);
+    });
   }
   hidden = dropout_->forward(final_layer_norm_->forward(hidden, call->context), call->context);
   if (states) states->push_back(hidden);
