@@ -111,7 +111,7 @@ TEST_CASE("several host threads call at once") {
   CHECK(good == 400);
 }
 
-#if !defined(__SANITIZE_THREAD__)  // the sanitizer does not support threads after fork
+#if !defined(CAMBIUM_THREAD_SANITIZER)  // it does not support threads after fork
 TEST_CASE("a forked child makes its own workers and ends") {
   const Threads guard(3);
   CHECK(sum_of_tasks(20) == 210);
