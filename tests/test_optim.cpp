@@ -5,10 +5,13 @@
 #include <limits>
 
 #include "gradient_by_projection.h"
+#include "nn/models/model.h"
 #include "nn/optim/adamw.h"
 #include "nn/optim/clip.h"
 #include "nn/optim/schedules.h"
 #include "nn/optim/sgd.h"
+#include "tests/temporary_folder.h"
+#include "tests/tiny_models.h"
 
 using namespace cambium;
 using namespace cambium::test;
@@ -104,6 +107,37 @@ TEST_CASE("what cannot be optimized is refused") {
   check_throws<ConfigError>([&] { Sgd({named[0], named[0]}); }, {"'0'", "twice"});
   check_throws<ConfigError>([&] { Sgd({p}, {.nesterov = true}); }, {"nesterov"});
   check_throws<ConfigError>([&] { warmup_stable_decay_schedule(5, 6, 10); }, {"schedule"});
+}
+
+TEST_CASE("a model that is mapped from its file is trained in full; the file stays as it was") {
+  const TemporaryFolder folder;
+  {
+    NoGrad no_grad;
+    save_pretrained(*tiny_llama(), folder.path());
+  }
+  const std::string file = folder.file("model.safetensors"), before = read_all(file);
+  const auto model = AutoModelForCausalLM::from_pretrained(folder.path());
+  const auto parameters = model->named_parameters();
+  REQUIRE(parameters.front().second->tensor.storage()->kind() == Storage::Kind::mapped);
+  check_throws<StateError>([&] { AdamW({parameters.front().second->tensor}); }, {"tensor 0", "mapped", "clone"});
+  model->set_requires_grad(true);
+  const auto start = values_of(*model);
+  AdamW optimizer(parameters, {.learning_rate = 1e-2});
+  CHECK(values_of(*model) == start);
+  ModelInput input = tiny_input();
+  input.labels = input.input_ids;
+  std::vector<double> losses;
+  for (int step = 0; step < 3; ++step) {
+    const Tensor loss = model->forward(input).loss;
+    losses.push_back(loss.item());
+    backward(loss);
+    optimizer.step();
+    optimizer.zero_grad();
+  }
+  CHECK(losses[2] < losses[0]);
+  const auto after = values_of(*model);
+  for (std::size_t i = 0; i < after.size(); ++i) CHECK_MESSAGE(after[i].second != start[i].second, after[i].first);
+  CHECK(read_all(file) == before);
 }
 
 TEST_CASE("clipping skips absent gradients and names bad ones") {

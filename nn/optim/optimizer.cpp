@@ -12,6 +12,7 @@ namespace cambium {
 std::vector<NamedParameter> as_parameters(std::span<const Tensor> tensors) {
   std::vector<NamedParameter> out;
   for (const Tensor& tensor : tensors) {
+    check<StateError>(!tensor.defined() || tensor.storage()->kind() != Storage::Kind::mapped, "optimizer: tensor ", out.size(), " lies in a mapped file and cannot be written: clone it first");
     auto slot = std::make_shared<ParameterSlot>();
     slot->tensor = tensor;
     out.emplace_back(std::to_string(out.size()), std::move(slot));
@@ -43,6 +44,15 @@ Optimizer::Optimizer(std::string_view name, std::vector<ParameterGroup> groups, 
     }
   }
   check<ConfigError>(!parameters_.empty(), name_, ": there are no parameters to optimize");
+  // What is mapped from a file cannot be written: parameters of a model get memory of their own here, where it is certain that they are to be trained.
+  NoGrad no_grad;
+  for (const NamedParameter& parameter : parameters_) {
+    Tensor& tensor = parameter.second->tensor;
+    if (tensor.storage()->kind() != Storage::Kind::mapped) continue;
+    const bool trained = tensor.requires_grad();
+    tensor = clone(tensor);
+    tensor.set_requires_grad(trained);
+  }
 }
 
 void Optimizer::zero_grad() {
@@ -68,7 +78,7 @@ void Optimizer::check_entry(const Entry& entry) const {
   const Tensor& parameter = entry.slot->tensor;
   check<StateError>(parameter.defined(), name_, ": parameter '", entry.name, "' has lost its tensor");
   check<StateError>(parameter.is_leaf() && parameter.is_contiguous(), name_, ": parameter '", entry.name, "' must be a contiguous leaf to be updated in place");
-  check<StateError>(parameter.storage()->kind() == Storage::Kind::owned, name_, ": parameter '", entry.name, "' lies in a mapped file and cannot be written: clone it first");
+  check<StateError>(parameter.storage()->kind() == Storage::Kind::owned, name_, ": parameter '", entry.name, "' lies in a mapped file and cannot be written: make the optimizer after the model is loaded");
   if (entry.state.empty()) return;
   const auto layout = state_layout(parameter);
   for (std::size_t i = 0; i < layout.size(); ++i)

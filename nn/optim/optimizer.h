@@ -25,9 +25,10 @@ struct ParameterGroup {
   std::optional<double> learning_rate, weight_decay;  ///< default: the optimizer's
 };
 
-/// Tensors as parameters, named "0", "1", …; for models that are not built of modules.
+/// Tensors as parameters, named "0", "1", …; for models that are not built of modules. StateError for one that is mapped from a file.
 std::vector<NamedParameter> as_parameters(std::span<const Tensor> tensors);
 
+/// Made before the first forward pass: parameters that are mapped from a file are copied into memory, once, when an optimizer takes them.
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
