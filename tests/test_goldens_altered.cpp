@@ -28,7 +28,7 @@ const std::set<std::string> kNoResults = {"name",         "task",           "kin
                                           "loss_float64", "float32_noise",  "note",        "warnings",      "tolerance",      "dtype", "class",    "options", "fan_in_fan_out",
                                           "optimizer",    "optimizers",     "gradient",    "parameters",    "max_new_tokens", "steps", "base_lr",  "warmup",  "arguments",
                                           "function",     "max_norm",       "norm_type",   "input_ids",     "attention_mask", "cases", "position_ids",
-                                          "smallest_margin"};
+                                          "smallest_margin", "unmerged_logits_max_diff"};
 
 /// Names of layers without their numbers: one of each kind is altered, the last.
 std::string kind_of(const std::string& path) {
