@@ -7,25 +7,13 @@
 #include "nn/generation.h"
 #include "nn/kv_cache.h"
 #include "nn/models/model.h"
+#include "tests/decoder_configs.h"
 #include "tests/temporary_folder.h"
 
 using namespace cambium;
+using namespace cambium::test;
 
 namespace {
-
-std::string llama_config(const std::string& type, const std::string& more = "") {
-  return R"({"model_type": ")" + type + R"(", "vocab_size": 50, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 64, "rope_theta": 10000.0, "initializer_range": 0.4, "tie_word_embeddings": true)" + more + "}";
-}
-
-std::string gpt2_config(const std::string& more = "") {
-  return R"({"model_type": "gpt2", "vocab_size": 50, "n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 32, "initializer_range": 0.4, "embd_pdrop": 0.0,
-    "attn_pdrop": 0.0, "resid_pdrop": 0.0)" + more + "}";
-}
-
-std::vector<std::string> all_configs() {
-  return {gpt2_config(), llama_config("llama"), llama_config("mistral", R"(, "sliding_window": 3)"), llama_config("qwen2"), llama_config("qwen3", R"(, "head_dim": 6)")};
-}
 
 std::shared_ptr<PretrainedModel> make(const std::string& config) { return AutoModelForCausalLM::from_config(config, RandomKey{7, 0}); }
 
@@ -45,7 +33,7 @@ constexpr double kTolerance = 2e-5;  // sums of 16 to 64 float32 products of siz
 
 TEST_CASE("token by token with a cache gives the same logits") {
   NoGrad no_grad;
-  for (const std::string& config : all_configs()) {
+  for (const std::string& config : decoder_configs()) {
     const auto model = make(config);
     const std::vector<std::int64_t> text{3, 14, 15, 9, 26, 5, 35, 8};
     const Tensor whole = logits_of(*model, ids(text));
@@ -69,7 +57,7 @@ TEST_CASE("token by token with a cache gives the same logits") {
 }
 
 TEST_CASE("packed and padded rows are what each is alone") {
-  for (const std::string& config : all_configs()) {
+  for (const std::string& config : decoder_configs()) {
     const auto model = make(config);
     const std::vector<std::int64_t> a{3, 14, 15, 9, 26}, b{5, 35, 8};
     ModelInput alone_a, alone_b, packed, padded;
@@ -101,7 +89,7 @@ TEST_CASE("packed and padded rows are what each is alone") {
 }
 
 TEST_CASE("a prompt computed once stands before all rows as if it were repeated in each") {
-  for (const std::string& config : all_configs()) {
+  for (const std::string& config : decoder_configs()) {
     INFO(config);
     const auto model = make(config);
     const std::vector<std::int64_t> prompt{7, 8, 9}, a{3, 14, 15, 9, 26}, b{5, 35, 8, 1, 2};
@@ -192,7 +180,7 @@ TEST_CASE("pasts that do not fit, and inputs that a decoder has no use for, are 
 }
 
 TEST_CASE("batched generation with left padding gives what each row gives alone, with and without cache") {
-  for (const std::string& config : all_configs()) {
+  for (const std::string& config : decoder_configs()) {
     const auto model = make(config);
     GenerationOptions options;
     options.max_new_tokens = 6;
@@ -251,7 +239,7 @@ TEST_CASE("sampling keeps what transformers keeps") {
 
 TEST_CASE("a model survives its folder, in one file and in shards") {
   NoGrad no_grad;
-  for (const std::string& config : all_configs())
+  for (const std::string& config : decoder_configs())
     for (const std::int64_t shard : {std::int64_t{1} << 40, std::int64_t{4000}}) {
       const test::TemporaryFolder folder;
       const auto model = make(config);
@@ -269,7 +257,7 @@ TEST_CASE("settings that would change the maths are refused by name") {
   refused(llama_config("llama", R"(, "rope_scaling": {"rope_type": "yarn", "factor": 2.0})"), "yarn");
   refused(llama_config("llama", R"(, "hidden_act": "mish")"), "mish");
   refused(llama_config("qwen2", R"(, "layer_types": ["chunked_attention", "full_attention"])"), "chunked_attention");
-  refused(llama_config("falcon"), "falcon");
+  refused(llama_config("mamba"), "mamba");
   refused(llama_config("llama", R"(, "quantization_config": {"bits": 4})"), "quantization_config");
   refused(llama_config("llama", R"(, "head_dim": 0)"), "head_dim");
   refused(llama_config("llama", R"(, "rms_norm_eps": "small")"), "rms_norm_eps");

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "nn/dropout.h"
 #include "nn/embedding.h"
 #include "nn/linear.h"
 #include "nn/norm.h"
@@ -61,28 +62,18 @@ Tensor Gpt2Block::forward(const Tensor& x, const DecoderCall& call) const {
   return attended + mlp_->forward(ln_2_->forward(attended, call.context), call.context);
 }
 
-Gpt2Model::Gpt2Model(const Gpt2Config& c, DType dtype) {
-  wte.set(table(c.vocab_size, c, dtype));
-  wpe.set(table(c.max_position_embeddings, c, dtype));
-  drop.set(std::make_shared<Dropout>(c.embd_pdrop));
-  h.set(std::make_shared<ModuleList<Gpt2Block>>());
-  for (std::int64_t i = 0; i < c.num_hidden_layers; ++i) h->append(std::make_shared<Gpt2Block>(c, i, dtype));
-  ln_f.set(norm_layer(c, dtype));
+Gpt2Decoder::Gpt2Decoder(Module& owner, Gpt2Config config, DType dtype)
+    : config_(std::move(config)), wte_(owner, "wte"), wpe_(owner, "wpe"), drop_(owner, "drop"), h_(owner, "h"), ln_f_(owner, "ln_f") {
+  wte_.set(table(config_.vocab_size, config_, dtype));
+  wpe_.set(table(config_.max_position_embeddings, config_, dtype));
+  drop_.set(std::make_shared<Dropout>(config_.embd_pdrop));
+  h_.set(std::make_shared<ModuleList<DecoderLayer>>());
+  for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) h_->append(std::make_shared<Gpt2Block>(config_, i, dtype));
+  ln_f_.set(norm_layer(config_, dtype));
 }
 
-Gpt2ForCausalLM::Gpt2ForCausalLM(Gpt2Config config, DType dtype) : config_(std::move(config)) {
-  transformer_.set(std::make_shared<Gpt2Model>(config_, dtype));
-  auto head = std::make_shared<Linear>(meta({config_.vocab_size, config_.hidden_size}, dtype));
-  if (config_.tie_word_embeddings) head->weight().tie(dynamic_cast<Embedding&>(*transformer_->wte).weight);
-  lm_head_.set(std::move(head));
+Tensor Gpt2Decoder::enter(const Tensor& embeddings, DecoderCall& call) const {
+  return drop_->forward(embeddings + wpe_->forward(call.positions, call.context), call.context);
 }
-
-Tensor Gpt2ForCausalLM::embed(const Tensor& input_ids, const ForwardContext& context) const { return transformer_->wte->forward(input_ids, context); }
-
-Tensor Gpt2ForCausalLM::enter(const Tensor& embeddings, const DecoderCall& call) const {
-  return transformer_->drop->forward(embeddings + transformer_->wpe->forward(call.positions, call.context), call.context);
-}
-
-Tensor Gpt2ForCausalLM::run_layer(std::size_t index, const Tensor& hidden, const DecoderCall& call) const { return (*transformer_->h)[index].forward(hidden, call); }
 
 }  // namespace cambium

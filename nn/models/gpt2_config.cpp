@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "nn/init.h"
+#include "nn/models/decoder_model.h"
 #include "nn/models/gpt2.h"
 #include "nn/models/registry.h"
 
@@ -11,11 +12,10 @@ namespace {
 
 Gpt2Config read_gpt2(const ConfigReader& config, const std::string& json) {
   Gpt2Config c;
-  read_common(config, json, c);
+  read_decoder(config, json, c);
   c.intermediate_size = config.size({"n_inner"}, 4 * c.hidden_size);
   c.tie_word_embeddings = config.boolean("tie_word_embeddings", true);
   c.layer_norm_epsilon = config.number("layer_norm_epsilon", 1e-5);
-  c.initializer_range = config.number("initializer_range", 0.02);
   c.activation = activation_function(config.text("activation_function", "gelu_new"));
   // GPT-2's own default is dropout everywhere.
   c.embd_pdrop = config.has("embd_pdrop") ? config.probability("embd_pdrop") : 0.1;
@@ -30,16 +30,16 @@ Gpt2Config read_gpt2(const ConfigReader& config, const std::string& json) {
 
 }  // namespace
 
-std::shared_ptr<PretrainedModel> make_gpt2(const ModelClass&, const ConfigReader& config, const std::string& json, DType dtype) {
-  return std::make_shared<Gpt2ForCausalLM>(read_gpt2(config, json), dtype);
+std::shared_ptr<PretrainedModel> make_gpt2(const ModelClass& chosen, const ConfigReader& config, const std::string& json, DType dtype) {
+  return make_decoder_model<Gpt2Decoder>(chosen, read_gpt2(config, json), dtype);
 }
 
 void initialize_gpt2(PretrainedModel& model, RandomKey key, DType dtype) {
-  const double deviation = dynamic_cast<Gpt2ForCausalLM&>(model).gpt2_config().initializer_range;
-  initialize_normal(model, key, deviation, dtype);
+  initialize_decoder(model, key, dtype);
   // The projections that end in the residual stream start smaller, by the square root of how many there are (section 2.3 of the paper).
   NoGrad no_grad;
-  const double narrowed = deviation / std::sqrt(2.0 * static_cast<double>(model.config().num_hidden_layers));
+  const DecoderConfig& config = dynamic_cast<DecoderModel&>(model).decoder().config();
+  const double narrowed = config.initializer_range / std::sqrt(2.0 * static_cast<double>(config.num_hidden_layers));
   model.visit([&](const std::string& path, Module& module) {
     if (!path.ends_with("c_proj")) return;
     Param& weight = dynamic_cast<LinearLike&>(module).weight();

@@ -66,24 +66,12 @@ Tensor LlamaDecoderLayer::forward(const Tensor& x, const DecoderCall& call) cons
   return attended + mlp_->forward(post_attention_layernorm_->forward(attended, call.context), call.context);
 }
 
-LlamaModel::LlamaModel(const LlamaConfig& c, DType dtype) {
-  embed_tokens.set(std::make_shared<Embedding>(meta({c.vocab_size, c.hidden_size}, dtype), c.pad_token_id));
-  layers.set(std::make_shared<ModuleList<LlamaDecoderLayer>>());
-  for (std::int64_t i = 0; i < c.num_hidden_layers; ++i) layers->append(std::make_shared<LlamaDecoderLayer>(c, i, dtype));
-  norm.set(rms(c.hidden_size, c, dtype));
+LlamaDecoder::LlamaDecoder(Module& owner, LlamaConfig config, DType dtype)
+    : config_(std::move(config)), embed_tokens_(owner, "embed_tokens"), layers_(owner, "layers"), norm_(owner, "norm") {
+  embed_tokens_.set(std::make_shared<Embedding>(meta({config_.vocab_size, config_.hidden_size}, dtype), config_.pad_token_id));
+  layers_.set(std::make_shared<ModuleList<DecoderLayer>>());
+  for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) layers_->append(std::make_shared<LlamaDecoderLayer>(config_, i, dtype));
+  norm_.set(rms(config_.hidden_size, config_, dtype));
 }
-
-LlamaForCausalLM::LlamaForCausalLM(LlamaConfig config, DType dtype) : config_(std::move(config)) {
-  model_.set(std::make_shared<LlamaModel>(config_, dtype));
-  auto head = std::make_shared<Linear>(meta({config_.vocab_size, config_.hidden_size}, dtype));
-  if (config_.tie_word_embeddings) head->weight().tie(dynamic_cast<Embedding&>(*model_->embed_tokens).weight);
-  lm_head_.set(std::move(head));
-}
-
-Tensor LlamaForCausalLM::embed(const Tensor& input_ids, const ForwardContext& context) const { return model_->embed_tokens->forward(input_ids, context); }
-
-Tensor LlamaForCausalLM::enter(const Tensor& embeddings, const DecoderCall&) const { return embeddings; }
-
-Tensor LlamaForCausalLM::run_layer(std::size_t index, const Tensor& hidden, const DecoderCall& call) const { return (*model_->layers)[index].forward(hidden, call); }
 
 }  // namespace cambium

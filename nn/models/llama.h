@@ -2,12 +2,12 @@
 #pragma once
 
 #include "nn/activation.h"
-#include "nn/models/causal_lm.h"
+#include "nn/models/decoder.h"
 
 namespace cambium {
 
-struct LlamaConfig : ModelConfig {
-  double rms_norm_eps = 1e-6, attention_dropout = 0.0, initializer_range = 0.02;
+struct LlamaConfig : DecoderConfig {
+  double rms_norm_eps = 1e-6, attention_dropout = 0.0;
   UnaryFunction activation = UnaryFunction::silu;
   bool query_bias = false;         ///< of q_proj, k_proj and v_proj
   bool output_bias = false;        ///< of o_proj
@@ -44,11 +44,11 @@ class LlamaMlp final : public Module {
   UnaryFunction activation_;
 };
 
-class LlamaDecoderLayer final : public Module {
+class LlamaDecoderLayer final : public DecoderLayer {
  public:
   LlamaDecoderLayer(const LlamaConfig& config, std::int64_t layer, DType dtype);
   std::string_view type_name() const override { return "LlamaDecoderLayer"; }
-  Tensor forward(const Tensor& x, const DecoderCall& call) const;
+  Tensor forward(const Tensor& x, const DecoderCall& call) const override;
 
  private:
   Child<LlamaAttention> self_attn_{*this, "self_attn"};
@@ -56,38 +56,21 @@ class LlamaDecoderLayer final : public Module {
   Child<Layer> input_layernorm_{*this, "input_layernorm"}, post_attention_layernorm_{*this, "post_attention_layernorm"};
 };
 
-class LlamaModel final : public Module {
- public:
-  LlamaModel(const LlamaConfig& config, DType dtype);
-  std::string_view type_name() const override { return "LlamaModel"; }
-
-  Child<Layer> embed_tokens{*this, "embed_tokens"};
-  Child<ModuleList<LlamaDecoderLayer>> layers{*this, "layers"};
-  Child<Layer> norm{*this, "norm"};
-};
-
-class LlamaForCausalLM final : public CausalLM {
+class LlamaDecoder final : public Decoder {
  public:
   /// All parameters are meta tensors of `dtype`, to be loaded or initialised.
-  LlamaForCausalLM(LlamaConfig config, DType dtype);
-  std::string_view type_name() const override { return "LlamaForCausalLM"; }
-  const ModelConfig& config() const override { return config_; }
-  const LlamaConfig& llama_config() const { return config_; }
-  std::string input_embedding_path() const override { return "model.embed_tokens"; }
-  std::string output_embedding_path() const override { return "lm_head"; }
-
- protected:
-  Tensor embed(const Tensor& input_ids, const ForwardContext& context) const override;
-  Tensor enter(const Tensor& embeddings, const DecoderCall& call) const override;
-  std::size_t layer_count() const override { return model_->layers->size(); }
-  Tensor run_layer(std::size_t index, const Tensor& hidden, const DecoderCall& call) const override;
-  const Layer& final_norm() const override { return *model_->norm; }
-  const Layer& head() const override { return *lm_head_; }
+  LlamaDecoder(Module& owner, LlamaConfig config, DType dtype);
+  std::string_view type_name() const override { return "LlamaModel"; }
+  const LlamaConfig& config() const override { return config_; }
+  const Child<Layer>& embedding() const override { return embed_tokens_; }
+  const ModuleList<DecoderLayer>& layers() const override { return *layers_; }
+  const Layer& final_norm() const override { return *norm_; }
 
  private:
   LlamaConfig config_;
-  Child<LlamaModel> model_{*this, "model"};
-  Child<Layer> lm_head_{*this, "lm_head"};
+  Child<Layer> embed_tokens_;
+  Child<ModuleList<DecoderLayer>> layers_;
+  Child<Layer> norm_;
 };
 
 }  // namespace cambium

@@ -1,5 +1,5 @@
 // config.json of the Llama family, and its starting values.
-#include "nn/init.h"
+#include "nn/models/decoder_model.h"
 #include "nn/models/llama.h"
 #include "nn/models/registry.h"
 #include "nn/models/rope.h"
@@ -34,13 +34,12 @@ std::vector<std::int64_t> read_windows(const ConfigReader& config, const LlamaCo
 
 LlamaConfig read_llama(const ConfigReader& config, const std::string& json) {
   LlamaConfig c;
-  read_common(config, json, c);
+  read_decoder(config, json, c);
   const bool qwen2 = c.model_type == "qwen2", mistral = c.model_type == "mistral";
   c.intermediate_size = config.size({"intermediate_size"});
   c.tie_word_embeddings = config.boolean("tie_word_embeddings", false);
   c.rms_norm_eps = config.number("rms_norm_eps", 1e-6);
   c.attention_dropout = config.probability("attention_dropout");
-  c.initializer_range = config.number("initializer_range", 0.02);
   c.activation = activation_function(config.text("hidden_act", "silu"));
   const bool attention_bias = !qwen2 && !mistral && config.boolean("attention_bias", false);
   c.query_bias = qwen2 || attention_bias;
@@ -60,12 +59,8 @@ LlamaConfig read_llama(const ConfigReader& config, const std::string& json) {
 
 }  // namespace
 
-std::shared_ptr<PretrainedModel> make_llama(const ModelClass&, const ConfigReader& config, const std::string& json, DType dtype) {
-  return std::make_shared<LlamaForCausalLM>(read_llama(config, json), dtype);
-}
-
-void initialize_llama(PretrainedModel& model, RandomKey key, DType dtype) {
-  initialize_normal(model, key, dynamic_cast<LlamaForCausalLM&>(model).llama_config().initializer_range, dtype);
+std::shared_ptr<PretrainedModel> make_llama(const ModelClass& chosen, const ConfigReader& config, const std::string& json, DType dtype) {
+  return make_decoder_model<LlamaDecoder>(chosen, read_llama(config, json), dtype);
 }
 
 }  // namespace cambium

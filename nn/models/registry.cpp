@@ -16,11 +16,54 @@ constexpr ModelClass kBert[] = {
 constexpr std::string_view kBertHeads[] = {"classifier.", "qa_outputs.", "cls."};
 constexpr std::string_view kPooler[] = {"pooler."};
 
-constexpr ModelClass kGpt2[] = {{Task::causal_lm, "GPT2LMHeadModel", "transformer"}};
-constexpr ModelClass kLlama[] = {{Task::causal_lm, "LlamaForCausalLM", "model"}};
-constexpr ModelClass kMistral[] = {{Task::causal_lm, "MistralForCausalLM", "model"}};
-constexpr ModelClass kQwen2[] = {{Task::causal_lm, "Qwen2ForCausalLM", "model"}};
-constexpr ModelClass kQwen3[] = {{Task::causal_lm, "Qwen3ForCausalLM", "model"}};
+constexpr ModelClass kGpt2[] = {
+    {Task::causal_lm, "GPT2LMHeadModel", "transformer"},
+    {Task::sequence_classification, "GPT2ForSequenceClassification", "transformer", "score."},
+    {Task::token_classification, "GPT2ForTokenClassification", "transformer", "classifier."},
+    {Task::question_answering, "GPT2ForQuestionAnswering", "transformer", "qa_outputs."},
+    {Task::feature_extraction, "GPT2Model", ""},
+};
+constexpr ModelClass kGptj[] = {
+    {Task::causal_lm, "GPTJForCausalLM", "transformer"},
+    {Task::sequence_classification, "GPTJForSequenceClassification", "transformer", "score."},
+    {Task::question_answering, "GPTJForQuestionAnswering", "transformer", "qa_outputs."},
+    {Task::feature_extraction, "GPTJModel", ""},
+};
+constexpr ModelClass kFalcon[] = {
+    {Task::causal_lm, "FalconForCausalLM", "transformer"},
+    {Task::sequence_classification, "FalconForSequenceClassification", "transformer", "score."},
+    {Task::token_classification, "FalconForTokenClassification", "transformer", "classifier."},
+    {Task::question_answering, "FalconForQuestionAnswering", "transformer", "qa_outputs."},
+    {Task::feature_extraction, "FalconModel", ""},
+};
+constexpr ModelClass kLlama[] = {
+    {Task::causal_lm, "LlamaForCausalLM", "model"},
+    {Task::sequence_classification, "LlamaForSequenceClassification", "model", "score."},
+    {Task::token_classification, "LlamaForTokenClassification", "model", "score."},
+    {Task::question_answering, "LlamaForQuestionAnswering", "transformer", "qa_outputs."},
+    {Task::feature_extraction, "LlamaModel", ""},
+};
+constexpr ModelClass kMistral[] = {
+    {Task::causal_lm, "MistralForCausalLM", "model"},
+    {Task::sequence_classification, "MistralForSequenceClassification", "model", "score."},
+    {Task::token_classification, "MistralForTokenClassification", "model", "score."},
+    {Task::question_answering, "MistralForQuestionAnswering", "model", "qa_outputs."},
+    {Task::feature_extraction, "MistralModel", ""},
+};
+constexpr ModelClass kQwen2[] = {
+    {Task::causal_lm, "Qwen2ForCausalLM", "model"},
+    {Task::sequence_classification, "Qwen2ForSequenceClassification", "model", "score."},
+    {Task::token_classification, "Qwen2ForTokenClassification", "model", "score."},
+    {Task::question_answering, "Qwen2ForQuestionAnswering", "transformer", "qa_outputs."},
+    {Task::feature_extraction, "Qwen2Model", ""},
+};
+constexpr ModelClass kQwen3[] = {
+    {Task::causal_lm, "Qwen3ForCausalLM", "model"},
+    {Task::sequence_classification, "Qwen3ForSequenceClassification", "model", "score."},
+    {Task::token_classification, "Qwen3ForTokenClassification", "model", "score."},
+    {Task::question_answering, "Qwen3ForQuestionAnswering", "transformer", "qa_outputs."},
+    {Task::feature_extraction, "Qwen3Model", ""},
+};
 
 constexpr ModelClass kT5[] = {
     {Task::seq2seq_lm, "T5ForConditionalGeneration", ""},
@@ -35,10 +78,12 @@ constexpr std::string_view kDecoderHeads[] = {"lm_head.", "score.", "classifier.
 constexpr ModelFamily kFamilies[] = {
     {"bert", kBert, kBertHeads, kPooler, make_bert, initialize_bert},
     {"gpt2", kGpt2, kDecoderHeads, {}, make_gpt2, initialize_gpt2},
-    {"llama", kLlama, kDecoderHeads, {}, make_llama, initialize_llama},
-    {"mistral", kMistral, kDecoderHeads, {}, make_llama, initialize_llama},
-    {"qwen2", kQwen2, kDecoderHeads, {}, make_llama, initialize_llama},
-    {"qwen3", kQwen3, kDecoderHeads, {}, make_llama, initialize_llama},
+    {"gptj", kGptj, kDecoderHeads, {}, make_gptj, initialize_decoder},
+    {"falcon", kFalcon, kDecoderHeads, {}, make_falcon, initialize_decoder},
+    {"llama", kLlama, kDecoderHeads, {}, make_llama, initialize_decoder},
+    {"mistral", kMistral, kDecoderHeads, {}, make_llama, initialize_decoder},
+    {"qwen2", kQwen2, kDecoderHeads, {}, make_llama, initialize_decoder},
+    {"qwen3", kQwen3, kDecoderHeads, {}, make_llama, initialize_decoder},
     {"t5", kT5, kT5Heads, kT5Decoder, make_t5, initialize_t5, adapt_t5_config, kT5NoFloat16},
 };
 

@@ -48,12 +48,14 @@ void read_common(const ConfigReader& config, const std::string& json, ModelConfi
 std::shared_ptr<PretrainedModel> make_bert(const ModelClass& chosen, const ConfigReader& config, const std::string& json, DType dtype);
 std::shared_ptr<PretrainedModel> make_t5(const ModelClass& chosen, const ConfigReader& config, const std::string& json, DType dtype);
 std::shared_ptr<PretrainedModel> make_llama(const ModelClass& chosen, const ConfigReader& config, const std::string& json, DType dtype);
+std::shared_ptr<PretrainedModel> make_gptj(const ModelClass& chosen, const ConfigReader& config, const std::string& json, DType dtype);
+std::shared_ptr<PretrainedModel> make_falcon(const ModelClass& chosen, const ConfigReader& config, const std::string& json, DType dtype);
 std::shared_ptr<PretrainedModel> make_gpt2(const ModelClass& chosen, const ConfigReader& config, const std::string& json, DType dtype);
 void initialize_bert(PretrainedModel& model, RandomKey key, DType dtype);
 void initialize_t5(PretrainedModel& model, RandomKey key, DType dtype);
 void adapt_t5_config(Json& config, const TensorSource& source);
 inline constexpr std::string_view kT5NoFloat16 = "T5's activations grow beyond what float16 holds (65504) and become infinite: load it as bfloat16 or float32";
-void initialize_llama(PretrainedModel& model, RandomKey key, DType dtype);
+void initialize_decoder(PretrainedModel& model, RandomKey key, DType dtype);
 void initialize_gpt2(PretrainedModel& model, RandomKey key, DType dtype);
 
 }  // namespace cambium
