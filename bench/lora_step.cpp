@@ -1,4 +1,4 @@
-// One LoRA training step of a Hugging Face folder on one repeated batch: times, memory and losses as one line of JSON.
+// One LoRA training step on one repeated batch, of a Hugging Face folder or of two full-width layers of a large model: times, memory and losses as one line of JSON.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -8,6 +8,7 @@
 #include <cstring>
 #include <ctime>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "autograd/ops.h"
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/isa/gemm.h"
+#include "kernels/device.h"
 #include "kernels/parallel.h"
 #include "nn/optim/adamw.h"
 #include "peft/peft_model.h"
@@ -80,8 +82,26 @@ std::vector<std::int64_t> tokens(std::int64_t count, std::int64_t vocab, std::ui
   return out;
 }
 
+/// Two layers of models that are too large for a whole step here; a small vocabulary, so that the layers are what is measured.
+const char* layers_config(const std::string& name) {
+  if (name == "gptj") return R"({"model_type": "gptj", "vocab_size": 1024, "n_embd": 4096, "n_layer": 2, "n_head": 16, "n_positions": 2048, "rotary_dim": 64})";
+  if (name == "falcon")
+    return R"({"model_type": "falcon", "vocab_size": 1024, "hidden_size": 4544, "num_hidden_layers": 2, "num_attention_heads": 71, "multi_query": true,
+      "parallel_attn": true, "bias": false, "alibi": false, "new_decoder_architecture": false})";
+  return nullptr;
+}
+
+DType dtype_named(std::string_view name) {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16})
+    if (name_of(dtype) == name) return dtype;
+  std::fprintf(stderr, "bench_lora_step: --dtype is float32, bfloat16 or float16\n");
+  std::exit(2);
+}
+
 struct Options {
-  std::string model, adapter;
+  std::string model, adapter, layers, save;
+  std::optional<DType> dtype;
+  bool checkpointing = false;
   std::int64_t batch = 4, seq = 128, decoder_seq = 32;
   int warmup = 3, repeats = 7, threads = 1;
   double learning_rate = 1e-3;
@@ -94,6 +114,10 @@ Options parse(int argc, char** argv) {
     const char* value = argv[i + 1];
     if (name == "--model-dir") o.model = value;
     else if (name == "--adapter-dir") o.adapter = value;
+    else if (name == "--layers") o.layers = value;
+    else if (name == "--save-dir") o.save = value;
+    else if (name == "--dtype") o.dtype = dtype_named(value);
+    else if (name == "--checkpointing") o.checkpointing = std::atoi(value) != 0;
     else if (name == "--batch") o.batch = std::atoll(value);
     else if (name == "--seq") o.seq = std::atoll(value);
     else if (name == "--decoder-seq") o.decoder_seq = std::atoll(value);
@@ -101,10 +125,12 @@ Options parse(int argc, char** argv) {
     else if (name == "--repeats") o.repeats = std::atoi(value);
     else if (name == "--threads") o.threads = std::atoi(value);
     else if (name == "--lr") o.learning_rate = std::atof(value);
-    else o.model.clear(), i = argc;
+    else o.model.clear(), o.layers.clear(), i = argc;
   }
-  if (argc % 2 == 0 || o.model.empty() || o.adapter.empty() || o.batch < 1 || o.seq < 2 || o.decoder_seq < 1 || o.repeats < 1 || o.warmup < 0 || o.threads < 1) {
-    std::fprintf(stderr, "usage: bench_lora_step --model-dir FOLDER --adapter-dir FOLDER [--batch 4] [--seq 128] [--decoder-seq 32] [--warmup 3] [--repeats 7] [--threads 1] [--lr 1e-3]\n");
+  const bool source = o.layers.empty() ? !o.model.empty() && !o.adapter.empty() : o.model.empty() && layers_config(o.layers) != nullptr;
+  if (argc % 2 == 0 || !source || o.batch < 1 || o.seq < 2 || o.decoder_seq < 1 || o.repeats < 1 || o.warmup < 0 || o.threads < 1) {
+    std::fprintf(stderr, "usage: bench_lora_step (--model-dir FOLDER --adapter-dir FOLDER | --layers gptj|falcon [--save-dir FOLDER]) [--dtype float32|bfloat16|float16]\n"
+                         "                       [--checkpointing 0|1] [--batch 4] [--seq 128] [--decoder-seq 32] [--warmup 3] [--repeats 7] [--threads 1] [--lr 1e-3]\n");
     std::exit(2);
   }
   return o;
@@ -135,11 +161,28 @@ ModelInput batch_for(const PretrainedModel& model, const Options& o) {
   return input;
 }
 
-void run(const Options& o) {
-  kernels::set_threads(o.threads);
+PeftModel make_model(const Options& o) {
+  if (!o.layers.empty()) {
+    LoraConfig config;
+    config.r = 8;
+    config.lora_alpha = 16;
+    config.init_lora_weights = false;  // B is not 0: the adapter's gradients are not, either
+    return get_peft_model(AutoModelForCausalLM::from_config(layers_config(o.layers), RandomKey{1, 0}, {.dtype = o.dtype}), config, {.key = RandomKey{2, 0}});
+  }
   AdapterLoadOptions load;
   load.is_trainable = true;
-  const PeftModel model = PeftModel::from_pretrained(load_pretrained(o.model), o.adapter, "default", load);
+  return PeftModel::from_pretrained(load_pretrained(o.model, {}, {.dtype = o.dtype}), o.adapter, "default", load);
+}
+
+void run(const Options& o) {
+  kernels::set_threads(o.threads);
+  PeftModel model = make_model(o);
+  if (!o.save.empty()) {
+    model.save_pretrained(o.save + "/adapter");
+    save_pretrained(*model.unload(), o.save + "/model");
+    return;
+  }
+  model.model().set_gradient_checkpointing(o.checkpointing);
   AdamWConfig config;
   config.learning_rate = o.learning_rate;
   AdamW optimizer(model.trainable_parameters(), config);
@@ -165,7 +208,10 @@ void run(const Options& o) {
   const std::size_t half = timed.size() / 2;
   const double median = timed.size() % 2 ? timed[half] : 0.5 * (timed[half - 1] + timed[half]);
   const std::int64_t count = o.batch * (o.seq + (model.model().task() == Task::seq2seq_lm ? o.decoder_seq : 0));
-  std::printf("{\"peer\": \"cambium\", \"batch\": %lld, \"seq\": %lld, \"threads\": %d, \"tokens\": %lld, \"trainable\": %lld, ", static_cast<long long>(o.batch),
+  const std::string_view dtype = name_of(model.model().named_parameters().front().second->tensor.dtype());
+  std::printf("{\"peer\": \"cambium\", \"dtype\": \"%.*s\", \"peak_tensor_mb\": %lld, ", static_cast<int>(dtype.size()), dtype.data(),
+              static_cast<long long>(kernels::memory_statistics(Device{}).peak_bytes >> 20));
+  std::printf("\"batch\": %lld, \"seq\": %lld, \"threads\": %d, \"tokens\": %lld, \"trainable\": %lld, ", static_cast<long long>(o.batch),
               static_cast<long long>(o.seq), o.threads, static_cast<long long>(count), static_cast<long long>(model.trainable_parameter_count()));
   std::printf("\"tok_s\": %.1f, \"step_ms\": {\"median\": %.2f, \"min\": %.2f, \"n\": %zu}, ", 1e3 * static_cast<double>(count) / median, median, timed.front(), timed.size());
   print_list("steps", steps, "%.2f");
