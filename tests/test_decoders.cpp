@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "kernels/device.h"
-#include "nn/kv_cache.h"
+#include "tensor/json.h"
 #include "peft/peft_model.h"
 #include "tests/decoder_configs.h"
 #include "tests/tiny_models.h"
@@ -170,4 +170,104 @@ TEST_CASE("16-bit bases with float32 adapters stay 16-bit and near the float32 m
         CHECK(norm(sub(found[i], expected[i])).item() <= 2 * bound * norm(expected[i]).item() + 1e-6);
       }
     }
+}
+
+namespace {
+
+std::shared_ptr<PretrainedModel> make_for(Task task, const std::string& config) {
+  LoadOptions options;
+  options.num_labels = 3;
+  return model_from_config(config.substr(0, config.rfind('}')) + R"(, "pad_token_id": 0, "classifier_dropout": 0.5})", task, RandomKey{7, 0}, options);
+}
+
+bool has_parameter(const Module& model, const std::string& path) {
+  for (const auto& [name, slot] : model.named_parameters())
+    if (name == path) return true;
+  return false;
+}
+
+}  // namespace
+
+TEST_CASE("sequence classification reads the last token that is no padding, padded or packed") {
+  NoGrad no_grad;
+  for (const std::string& config : decoder_configs()) {
+    INFO(config);
+    const auto model = make_for(Task::sequence_classification, config);
+    CHECK(has_parameter(*model, "score.weight"));
+    CHECK_FALSE(has_parameter(*model, "score.bias"));
+    ModelInput a, b, both, packed;
+    a.input_ids = ids({3, 14, 15, 9, 26});
+    b.input_ids = ids({5, 35, 8});
+    a.want_hidden_states = true;
+    const ModelOutput first = model->forward(a);
+    const Tensor second = model->forward(b).logits;
+    REQUIRE(first.logits.shape() == Shape{1, 3});
+    // The head on the hidden state of the last token.
+    const Tensor weight = model->child("score").module()->own_parameters()[0]->get();
+    CHECK(difference(linear(select(first.hidden_states.back(), 1, 4), weight), first.logits) <= 1e-6);
+    both.input_ids = ids({3, 14, 15, 9, 26, 5, 35, 8, 0, 0}, 2);
+    both.labels = from_vector(std::vector<std::int64_t>{2, 0}, {2});
+    const ModelOutput together = model->forward(both);
+    CHECK(difference(together.logits, cat({first.logits, second})) <= 2e-5);
+    CHECK(difference(together.loss, cross_entropy(together.logits, both.labels)) <= 1e-6);
+    CHECK(together.labelled == 2);
+    packed.input_ids = ids({3, 14, 15, 9, 26, 5, 35, 8});
+    packed.starts = from_vector(std::vector<std::int32_t>{0, 5, 8}, {3});
+    CHECK(difference(model->forward(packed).logits, together.logits) <= 2e-5);
+    // Embeddings do not tell what is padding: the last position stands for the row.
+    ModelInput embeds;
+    embeds.inputs_embeds = embedding(both.input_ids, model->child(model->input_embedding_path()).module()->own_parameters()[0]->get());
+    ModelInput whole = both;
+    whole.labels = Tensor();
+    whole.want_hidden_states = true;
+    CHECK(difference(model->forward(embeds).logits, linear(select(model->forward(whole).hidden_states.back(), 1, 4), weight)) <= 2e-5);
+    ModelInput last = a;
+    last.last_logits_only = true;
+    CHECK_THROWS_WITH_AS(model->forward(last), doctest::Contains("last_logits_only"), StateError);
+  }
+  const auto model = model_from_config(gpt2_config(), Task::sequence_classification, RandomKey{7, 0});
+  ModelInput two;
+  two.input_ids = ids({1, 2, 3, 4}, 2);
+  CHECK_THROWS_WITH_AS(model->forward(two), doctest::Contains("pad_token_id"), ConfigError);
+}
+
+TEST_CASE("token classification, question answering and features of decoders, by the names of transformers") {
+  NoGrad no_grad;
+  for (const std::string& config : decoder_configs()) {
+    INFO(config);
+    const std::string type = parse_json(config, "config").at("model_type").get<std::string>();
+    const bool llama_like = type != "gpt2" && type != "gptj" && type != "falcon";
+    const auto bare = make_for(Task::feature_extraction, config), answers = make_for(Task::question_answering, config);
+    CHECK(has_parameter(*bare, llama_like ? "norm.weight" : "ln_f.weight"));
+    CHECK(bare->input_embedding_path() == (type == "falcon" ? "word_embeddings" : llama_like ? "embed_tokens" : "wte"));
+    ModelInput input;
+    input.input_ids = ids({3, 14, 15, 9, 26, 5, 35, 8}, 2);
+    input.want_hidden_states = true;
+    const ModelOutput features = bare->forward(input);
+    CHECK(features.logits.shape() == Shape{2, 4, 16});
+    CHECK(difference(features.logits, features.hidden_states.back()) == 0.0);
+    input.want_hidden_states = false;
+
+    CHECK(has_parameter(*answers, "qa_outputs.bias"));
+    CHECK(answers->input_embedding_path().starts_with(llama_like && type == "mistral" ? "model." : "transformer."));
+    input.start_positions = from_vector(std::vector<std::int64_t>{0, 2}, {2});
+    input.end_positions = from_vector(std::vector<std::int64_t>{1, 3}, {2});
+    const ModelOutput spans = answers->forward(input);
+    CHECK(spans.start_logits.shape() == Shape{2, 4});
+    CHECK(spans.loss.defined());
+    input.start_positions = input.end_positions = Tensor();
+
+    if (type == "gptj") {
+      CHECK_THROWS_WITH_AS(make_for(Task::token_classification, config), doctest::Contains("token_classification"), ConfigError);
+      continue;
+    }
+    const auto tokens = make_for(Task::token_classification, config);
+    CHECK(has_parameter(*tokens, llama_like ? "score.bias" : "classifier.bias"));
+    input.labels = ids({0, 1, -100, 2, 2, 1, 0, -100}, 2);
+    const ModelOutput tagged = tokens->forward(input);
+    CHECK(tagged.logits.shape() == Shape{2, 4, 3});
+    CHECK(tagged.labelled == 6);
+    // Dropout stands before the head.
+    CHECK(difference(tokens->forward(input, {.training = true, .key = RandomKey{1, 0}}).logits, tagged.logits) > 1e-3);
+  }
 }
