@@ -132,6 +132,8 @@ TEST_CASE("a prompt computed once stands before all rows as if it were repeated 
     packed.starts = from_vector(std::vector<std::int32_t>{0, 5, 10}, {3});
     CHECK(difference(reshape(model->forward(packed).logits, {2, 5, 50}), expected) <= kTolerance);
 
+    // Padding between the past and the text takes places of a window, as in the reference.
+    if (config.find("sliding_window") != std::string::npos) continue;
     ModelInput padded = second;
     padded.input_ids = ids({3, 14, 15, 9, 26, 0, 0, 5, 35, 8}, 2);
     padded.attention_mask = ids({1, 1, 1, 1, 1, 0, 0, 1, 1, 1}, 2);
