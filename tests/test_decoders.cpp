@@ -93,11 +93,15 @@ TEST_CASE("gradient checkpointing gives the same gradients from less memory, wit
       for (Tensor* x : {&layer.keys, &layer.values}) leaves.push_back((*x = clone(*x)).set_requires_grad(true));
     for (const NamedParameter& parameter : peft.trainable_parameters()) leaves.push_back(parameter.second->tensor);
     ModelInput input = labelled_input();
-    input.past = &past;
     const auto gradients = [&](bool again) {
       peft.model().set_gradient_checkpointing(again);
       // The context of the call is gone before the backward pass.
       const auto context = std::make_unique<ForwardContext>(ForwardContext{.training = true, .key = RandomKey{9, 0}});
+      // As a prompt's encoder makes it: not of leaves, and all of one tensor.
+      const Tensor one = add(mul(sum(past.layers[0].keys), 0.0), 1.0);
+      const auto made = std::make_unique<Past>(past);
+      for (Past::Layer& layer : made->layers) layer = {mul(layer.keys, one), mul(layer.values, one)};
+      input.past = made.get();
       const Tensor loss = peft.forward(input, *context).loss;
       return grad(std::span(&loss, 1), leaves);
     };

@@ -9,7 +9,8 @@
 using namespace cambium;
 
 TEST_CASE("gradients of every parameter, and configurations of both spellings") {
-  for (const char* name : {"bert", "bert-cls", "bert-qa", "bert-tok", "gpt2", "llama", "llama3", "llama-wide", "mistral", "qwen2", "qwen3", "t5", "t5v11"}) {
+  for (const char* name : {"bert", "bert-cls", "bert-qa", "bert-tok", "gpt2", "gpt2-cls", "gptj", "falcon-7b", "falcon-40b", "falcon-rw", "llama", "llama3", "llama-wide", "mistral",
+                           "qwen2", "qwen3", "t5", "t5v11"}) {
     const auto folder = test::goldens(std::string("models/") + name);
     if (!folder) return;
     const test::Comparison result = test::compare_full_gradients(*folder, name);
@@ -39,8 +40,9 @@ TEST_CASE("BERT and T5 without an adapter, in every case that there is") {
 TEST_CASE("LoRA cases") {
   for (const char* name : {"gpt2-lora", "gpt2-lora-left", "gpt2-lora-all-linear", "gpt2-lora-patterns", "gpt2-lora-bias-all", "gpt2-lora-bias-only", "gpt2-lora-layers",
                            "llama-lora", "llama-lora-left", "llama-lora-all-linear", "llama-lora-exclude", "llama-lora-rslora", "llama-lora-regex", "llama-lora-head",
-                           "llama3-lora", "llama-wide-lora", "mistral-lora", "qwen2-lora", "qwen3-lora", "bert-cls-lora", "bert-cls-lora-tt", "bert-feature-lora", "bert-qa-lora",
-                           "bert-tok-lora", "bert-tok-lora-rank-pattern", "t5-lora", "t5-lora-all-linear", "t5-lora-regex", "t5v11-lora"}) {
+                           "llama3-lora", "llama-wide-lora", "mistral-lora", "qwen2-lora", "qwen3-lora", "gptj-lora", "gptj-lora-head-bias", "falcon-7b-lora", "falcon-7b-lora-left",
+                           "falcon-40b-lora", "falcon-rw-lora", "falcon-rw-lora-left", "falcon-rw-lora-bias-all", "gpt2-cls-lora", "bert-cls-lora", "bert-cls-lora-tt",
+                           "bert-feature-lora", "bert-qa-lora", "bert-tok-lora", "bert-tok-lora-rank-pattern", "t5-lora", "t5-lora-all-linear", "t5-lora-regex", "t5v11-lora"}) {
     const auto folder = test::goldens(name);
     if (!folder) return;
     const test::Comparison result = test::compare_case(*folder, name);

@@ -96,7 +96,15 @@ ModelOutput DecoderModel::forward(const ModelInput& input, const ForwardContext&
     const DecoderLayer& layer = layers[i];
     std::vector<Tensor> besides;
     if (call.past) besides = {call.past->layers[i].keys, call.past->layers[i].values};
-    hidden = checkpointed(again, layer, hidden, besides, [&layer, call](const Tensor& x) { return layer.forward(x, call); });
+    hidden = checkpointed(again, layer, hidden, besides, [&layer, call, i](const Tensor& x, std::span<const Tensor> own_past) {
+      if (own_past.empty()) return layer.forward(x, call);
+      auto past = std::make_shared<Past>();
+      past->layers.resize(i + 1);
+      past->layers[i] = {own_past[0], own_past[1]};
+      DecoderCall own = call;
+      own.past = std::move(past);
+      return layer.forward(x, own);
+    });
   }
   if (input.cache) input.cache->advance(sizes.time);
   if (task() == Task::causal_lm) finish_language_model(input, hidden, context, out);
