@@ -2,6 +2,7 @@
 #include "peft/layer_tuner.h"
 
 #include <algorithm>
+#include <map>
 
 #include "peft/targets.h"
 
@@ -33,8 +34,8 @@ std::vector<LayerTuner::Site> LayerTuner::find_sites(const Plan& plan, const std
     const TargetMatcher::Result result = matcher.match(path);
     if (result == TargetMatcher::Result::excluded && without_exclusion.match(path) == TargetMatcher::Result::yes) excluded_targets.push_back(path);
     if (result != TargetMatcher::Result::yes) return;
-    check<ConfigError>(dynamic_cast<LinearLike*>(module.get()) != nullptr && !dynamic_cast<ModulesToSave*>(module.get()), method, ": target '", path, "' is a ", module->type_name(),
-                       ": supported are Linear and Conv1D");
+    check<ConfigError>((supports(*module) || dynamic_cast<AdapterLayer*>(module.get())) && !dynamic_cast<ModulesToSave*>(module.get()), method, ": target '", path, "' is a ",
+                       module->type_name(), ": supported are ", supported_kinds());
     sites.push_back({path, &slot});
   });
   if (sites.empty()) {
@@ -56,12 +57,19 @@ void LayerTuner::make_adapter(const std::string& name, PeftConfig& config, const
   check<ConfigError>(others.empty() || !any_bias, "adapter '", name, "': only a single adapter may train biases of the base: set bias to none on all");
 
   const std::vector<Site> sites = find_sites(p, "adapter '" + name + "'");
-  adjust(config, dynamic_cast<LinearLike*>(sites.front().slot->module().get())->weight_is_transposed());
+  std::optional<bool> transposed;
+  for (const Site& site : sites) {
+    const std::shared_ptr<Module> module = site.slot->module();
+    const auto* adapted = dynamic_cast<const AdapterLayer*>(module.get());
+    const auto* matrix = dynamic_cast<const LinearLike*>(adapted ? adapted->base_layer.get().get() : module.get());
+    if (matrix != nullptr && !transposed) transposed = matrix->weight_is_transposed();
+  }
+  adjust(config, transposed);
   for (const Site& site : sites) {
     std::shared_ptr<Module> module = site.slot->module();
     auto layer = std::dynamic_pointer_cast<AdapterLayer>(module);
     if (!layer) {
-      layer = wrap(std::dynamic_pointer_cast<LinearLike>(module));
+      layer = wrap(site.path, std::dynamic_pointer_cast<Layer>(module), config);
       site.slot->replace(layer);
     }
     layer->set_enabled(enabled());
@@ -77,6 +85,7 @@ void LayerTuner::strip(const std::string& name) {
 }
 
 void LayerTuner::activate(const std::vector<std::string>& names) {
+  set_aside_.clear();
   if (!merged_adapters().empty() && names != active_adapters()) {
     warn("set_adapter: adapters were merged: they are unmerged first");
     unmerge_adapter();
@@ -96,13 +105,27 @@ std::vector<NamedParameter> LayerTuner::trained_parameters(const std::string& na
 void LayerTuner::enable_adapter_layers() {
   Tuner::enable_adapter_layers();
   for (const auto& [path, layer] : adapter_layers()) layer->set_enabled(true);
+  for (auto& [layer, names] : set_aside_) layer->merge(names, false);
+  set_aside_.clear();
 }
 
 void LayerTuner::disable_adapter_layers() {
   for (const std::string& name : active_adapters())
     if (trained_biases(config(name)) != "none") warn("disable_adapter_layers: adapter '" + name + "' trained biases of the base in place: outputs are not the base model's");
   Tuner::disable_adapter_layers();
-  for (const auto& [path, layer] : adapter_layers()) layer->set_enabled(false);
+  // A disabled layer uses its original weight without any change, but a module that is tied to it would go on with the merged one.
+  std::map<const ParameterSlot*, int> holders;
+  model->visit([&](const std::string&, Module& module) {
+    for (const Param* p : module.own_parameters()) ++holders[p->slot().get()];
+  });
+  const auto layers = adapter_layers();
+  for (auto at = layers.rbegin(); at != layers.rend(); ++at) {
+    AdapterLayer* layer = at->second;
+    layer->set_enabled(false);
+    if (layer->merged_adapters().empty() || holders[layer->weight().slot().get()] < 2) continue;
+    set_aside_.insert(set_aside_.begin(), {layer, layer->merged_adapters()});
+    layer->unmerge();
+  }
 }
 
 std::vector<NamedParameter> LayerTuner::bias_parameters(const std::string& adapter) const {
@@ -110,7 +133,7 @@ std::vector<NamedParameter> LayerTuner::bias_parameters(const std::string& adapt
   std::vector<NamedParameter> out;
   if (which == "lora_only") {
     for (const auto& [path, layer] : adapter_layers())
-      if (layer->has_adapter(adapter) && layer->bias().defined()) out.emplace_back(path + ".base_layer.bias", layer->bias().slot());
+      if (layer->has_adapter(adapter) && layer->has_bias()) out.emplace_back(path + ".base_layer.bias", layer->bias().slot());
   } else if (which == "all") {
     const auto wrappers = saved_modules();
     for (auto& [name, slot] : model->named_parameters()) {
@@ -143,8 +166,9 @@ void LayerTuner::merge_adapter(const std::vector<std::string>& names, bool safe_
 }
 
 void LayerTuner::unmerge_adapter() {
+  set_aside_.clear();
   const auto layers = adapter_layers();
-  for (auto at = layers.rbegin(); at != layers.rend(); ++at) at->second->unmerge();
+  for (auto at = layers.rbegin(); at != layers.rend(); ++at) at->second->unmerge();  // what was merged last into a shared weight comes out first
 }
 
 void LayerTuner::unwrap(bool keep_copies) {
@@ -180,13 +204,13 @@ Tensor LayerTuner::get_delta_weight(const std::string& layer_path, const std::st
 
 std::vector<NamedParameter> LayerTuner::adapter_state(const std::string& name) const {
   std::vector<NamedParameter> out;
-  const ModuleSelection& selection = targets(config(name));
+  const ModuleSelection& selection = target_modules_of(config(name));
   // PEFT saves an adapted embed_tokens or lm_head together with its base weight when the entry is exactly that name or the pattern hits it.
   const auto saves_base = [&](const std::string& path) {
     const std::string last = path.substr(path.rfind('.') + 1);
-    if (last != "embed_tokens" && last != "lm_head") return false;
+    if ((last != "embed_tokens" && last != "lm_head") || !saves_embeddings(config(name))) return false;
     if (selection.is_pattern()) return selects(selection, path);
-    return std::find(selection.names().begin(), selection.names().end(), last) != selection.names().end();
+    return std::find(selection.names().begin(), selection.names().end(), last) != selection.names().end();  // exactly that entry, not a longer path
   };
   const std::string prefix(key_prefix());
   for (const auto& [path, layer] : adapter_layers()) {
@@ -197,6 +221,34 @@ std::vector<NamedParameter> LayerTuner::adapter_state(const std::string& name) c
   for (auto& entry : saved_module_state(name)) out.push_back(std::move(entry));
   for (const auto& [key, slot] : bias_parameters(name)) out.emplace_back(prefix + key, slot);
   return out;
+}
+
+std::vector<NamedTensor> LayerTuner::adapter_tensors(const std::string& name) const {
+  std::map<const ParameterSlot*, Tensor> originals;
+  for (const auto& [path, layer] : adapter_layers()) {
+    if (layer->merged_adapters().empty()) continue;
+    originals.emplace(layer->weight().slot().get(), layer->unmerged_weight());  // of a shared weight, the layer that merged first has the original
+    if (layer->has_bias()) originals.emplace(layer->bias().slot().get(), layer->unmerged_bias());
+  }
+  std::vector<NamedTensor> out;
+  for (const auto& [key, slot] : adapter_state(name)) {
+    const auto original = originals.find(slot.get());
+    out.emplace_back(key, contiguous(detach(original == originals.end() ? slot->tensor : original->second)));
+  }
+  return out;
+}
+
+void LayerTuner::resolve_all_linear(ModuleSelection& targets, std::optional<TaskType> task) const {
+  if (!targets.is_pattern()) return;
+  std::string lower = targets.pattern();
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  if (lower == "all-linear") targets = all_linear_targets(*model, model->output_embedding_path(), task);
+}
+
+void LayerTuner::adjust_fan_in_fan_out(bool& fan_in_fan_out, std::optional<bool> transposed_weights) {
+  if (!transposed_weights || fan_in_fan_out == *transposed_weights) return;
+  warn(concat_text("fan_in_fan_out is set to ", *transposed_weights ? "true: the targets are Conv1D" : "false: the targets are Linear"));
+  fan_in_fan_out = *transposed_weights;
 }
 
 }  // namespace cambium

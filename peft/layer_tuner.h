@@ -19,6 +19,8 @@ class LayerTuner : public Tuner {
 
   /// Adapter weights, copies of modules, trained biases, base embeddings that PEFT saves with their adapter.
   std::vector<NamedParameter> adapter_state(const std::string& name) const override;
+  /// The same as they are to be written: tensors of the base without what is merged into them.
+  std::vector<NamedTensor> adapter_tensors(const std::string& name) const override;
   std::string_view key_prefix() const override { return "base_model.model."; }
 
  protected:
@@ -31,12 +33,19 @@ class LayerTuner : public Tuner {
     bool trains_bias = false;
   };
   virtual Plan plan(PeftConfig& config) = 0;
-  virtual std::shared_ptr<AdapterLayer> wrap(std::shared_ptr<LinearLike> base) const = 0;
+  /// Whether the method knows what to do with a module of this kind, and the kinds in words.
+  virtual bool supports(const Module& module) const = 0;
+  virtual std::string supported_kinds() const = 0;
+  virtual std::shared_ptr<AdapterLayer> wrap(const std::string& path, std::shared_ptr<Layer> base, const PeftConfig& config) const = 0;
   virtual void add_to_layer(AdapterLayer& layer, const std::string& path, const std::string& name, const PeftConfig& config, const AdapterOptions& options) const = 0;
-  /// Corrects the configuration by what was found ("fan_in_fan_out").
-  virtual void adjust(PeftConfig& config, bool transposed_weights) = 0;
-  virtual std::string trained_biases(const PeftConfig& config) const = 0;  ///< none, all, lora_only
-  virtual const ModuleSelection& targets(const PeftConfig& config) const = 0;
+  /// Corrects the configuration by what was found; whether weights are stored (in, out) is unknown when only embeddings were.
+  virtual void adjust(PeftConfig& config, std::optional<bool> transposed_weights) = 0;
+  virtual std::string trained_biases(const PeftConfig&) const { return "none"; }  ///< none, all, lora_only
+  /// Whether the base weights of adapted embeddings and heads belong into the adapter's file when they are called so.
+  virtual bool saves_embeddings(const PeftConfig&) const { return true; }
+  /// "all-linear" becomes the list of modules that it means.
+  void resolve_all_linear(ModuleSelection& targets, std::optional<TaskType> task) const;
+  void adjust_fan_in_fan_out(bool& fan_in_fan_out, std::optional<bool> transposed_weights);
 
   void make_adapter(const std::string& name, PeftConfig& config, const AdapterOptions& options) override;
   /// Layers left without adapters are unwrapped.
@@ -50,6 +59,8 @@ class LayerTuner : public Tuner {
   std::vector<Site> find_sites(const Plan& plan, const std::string& method);
   std::vector<NamedParameter> bias_parameters(const std::string& adapter) const;
   void unwrap(bool keep_copies);
+  /// Layers that are merged into a weight which another module shares: while adapters are disabled they have to be unmerged in earnest.
+  std::vector<std::pair<AdapterLayer*, std::vector<std::string>>> set_aside_;
 };
 
 }  // namespace cambium

@@ -1,97 +1,131 @@
-// The LoRA layer: initialisation, forward, delta.
+// LoRA layers: bookkeeping, scaling, deltas, merging; what depends on the kind of layer is in lora_forward.cpp.
 #include "peft/lora.h"
 
 #include <cmath>
 
+#include "peft/lora_init.h"
+
 namespace cambium {
 
-const LoraLinear::State& LoraLinear::state(const std::string& adapter) const {
+const LoraLayer::State& LoraLayer::state(const std::string& adapter) const {
   const auto found = states_.find(adapter);
   check<NameError>(found != states_.end(), path(), ": no adapter '", adapter, "' here");
   return found->second;
 }
 
-void LoraLinear::add_adapter(const std::string& name, const LoraLayerOptions& options, RandomKey key) {
+void LoraLayer::add_adapter(const std::string& name, const LoraLayerOptions& options, RandomKey key) {
   check<ConfigError>(options.r > 0, path(), ": r: expected a positive integer, found ", options.r);
-  const Tensor base = weight().get();
-  const std::int64_t in = in_features(), out = out_features(), r = options.r;
-  DType dtype = base.dtype();
-  if (!options.keep_dtype && item_size(dtype) == 2) dtype = DType::f32;
-  const auto uniform = [&](const Shape& shape, double bound, std::string_view which) { return random_uniform(shape, key.fold(which), -bound, bound, dtype, base.device()); };
-  // Kaiming uniform with a = sqrt(5) is exactly +-1/sqrt(fan_in).
-  const double bound_a = 1.0 / std::sqrt(static_cast<double>(in)), bound_b = 1.0 / std::sqrt(static_cast<double>(r));
-  Tensor a, b;
-  if (const bool* plain = std::get_if<bool>(&options.init)) {
-    a = uniform({r, in}, bound_a, "lora_A");
-    b = *plain ? zeros({out, r}, dtype, base.device()) : uniform({out, r}, bound_b, "lora_B");
+  check<ConfigError>(!(options.lora_bias && is_embedding()), path(), ": lora_bias does not go with an embedding");
+  check<ConfigError>(!(options.lora_bias && options.use_dora), path(), ": lora_bias does not go with use_dora");
+  const double divisor = options.use_rslora ? std::sqrt(static_cast<double>(options.r)) : static_cast<double>(options.r);
+  const double scale = options.alpha / divisor;
+  const LoraInit init = parse_lora_init(options.init);
+  const DType dtype = adapter_dtype(options.keep_dtype);
+  LoraFactors values;
+  if (init.changes_base() && !is_embedding()) {
+    check<StateError>(AdapterLayer::merged_adapters().empty(), path(), ": an adapter that changes the base weight cannot be added while others are merged: unmerge first");
+    values = principal_factors(weight().get(), weight_is_transposed(), init, options.r, scale, key);
   } else {
-    a = random_normal({r, in}, key.fold("lora_A"), 0.0, 1.0 / static_cast<double>(r), dtype, base.device());
-    b = zeros({out, r}, dtype, base.device());
+    values = initial_factors(init, options.r, in_features(), out_features(), is_embedding(), options.lora_bias, dtype, weight().get().device(), key);
   }
   register_adapter(name);
-  lora_A->add(name, a);
-  lora_B->add(name, b);
-  const double divisor = options.use_rslora ? std::sqrt(static_cast<double>(r)) : static_cast<double>(r);
-  states_[name] = {options, options.alpha / divisor, options.alpha / divisor};
+  states_[name] = {options, scale, scale};
+  if (values.base.defined()) weight().set(values.base);
+  if (is_embedding()) {
+    lora_embedding_A->add(name, to_dtype(values.a, dtype));
+    lora_embedding_B->add(name, to_dtype(values.b, dtype));
+  } else {
+    lora_A->add(name, to_dtype(values.a, dtype));
+    lora_B->add(name, to_dtype(values.b, dtype), values.bias);
+  }
+  if (options.use_dora) {
+    NoGrad no_grad;
+    lora_magnitude_vector->add(name, to_dtype(row_lengths(name), dtype));
+  }
 }
 
-void LoraLinear::delete_adapter(const std::string& name) {
+void LoraLayer::delete_adapter(const std::string& name) {
   AdapterLayer::delete_adapter(name);
   lora_A->remove(name);
   lora_B->remove(name);
+  lora_embedding_A->remove(name);
+  lora_embedding_B->remove(name);
+  lora_magnitude_vector->remove(name);
   states_.erase(name);
 }
 
-Tensor LoraLinear::forward(const Tensor& x, const ForwardContext& context) const {
-  const std::vector<std::string> names = selected(context);
-  if (merged() && enabled() && !context.override_adapters) return base_layer->forward(x, context);  // whatever is active, what is merged counts
-  if (names.empty()) return forward_unmerged(x, context);
-  check<StateError>(!merged(), path(), ": adapters cannot be chosen for a call while some are merged: unmerge first");
-  std::vector<LoraTerm> terms;
-  terms.reserve(names.size());
-  for (const std::string& name : names) {
-    const State& s = state(name);
-    LoraTerm term{lora_A->at(name), lora_B->at(name), s.scaling};
-    if (context.training && s.options.dropout > 0.0) {
-      const RandomKey key = context.key.fold(path()).fold(name);
-      term.dropout_p = s.options.dropout;
-      term.seed = key.seed;
-      term.offset = key.offset;
-    }
-    terms.push_back(std::move(term));
-  }
-  return base_layer->forward_with_lora(x, terms, context);
-}
-
-Tensor LoraLinear::get_delta_weight(const std::string& adapter) const {
+Tensor LoraLayer::get_delta_weight(const std::string& adapter) const {
   NoGrad no_grad;
   const double scale = state(adapter).scaling;
-  const DType wide = weight().get().dtype() == DType::f64 ? DType::f64 : DType::f32;
-  const Tensor a = to_dtype(lora_A->at(adapter), wide), b = to_dtype(lora_B->at(adapter), wide);
-  const Tensor delta = mul(matmul(b, a), scale);  // (out, in)
+  const Tensor delta = mul(matmul(to_dtype(b(adapter), wide_dtype()), to_dtype(a(adapter), wide_dtype())), scale);  // (out, in)
   return weight_is_transposed() ? contiguous(transpose(delta)) : delta;
 }
 
-std::vector<NamedParameter> LoraLinear::adapter_parameters(const std::string& adapter) const {
-  return {{"lora_A.weight", lora_A->at(adapter).slot()}, {"lora_B.weight", lora_B->at(adapter).slot()}};
+void LoraLayer::merge_into(const std::string& adapter, Tensor& weight_now, Tensor& bias_now) const {
+  const State& s = state(adapter);
+  weight_now = add(weight_now, get_delta_weight(adapter));
+  if (s.options.use_dora) {
+    const Tensor factor = to_dtype(dora_factor(adapter), weight_now.dtype());
+    weight_now = mul(weight_now, weight_is_transposed() ? factor : unsqueeze(factor, 1));
+  }
+  if (s.options.lora_bias) {
+    check<StateError>(bias_now.defined(), path(), ": adapter '", adapter, "' has a lora_bias, the base layer has no bias to merge it into");
+    bias_now = add(bias_now, mul(to_dtype(lora_B->bias(adapter), bias_now.dtype()), s.scaling));
+  }
 }
 
-void LoraLinear::set_scale(const std::string& adapter, double factor) {
+Tensor LoraLayer::base_row_squares() const {
+  const Tensor& w = unmerged_weight();
+  const std::lock_guard<std::mutex> lock(row_squares_mutex_);
+  if (!row_squares_.weight.defined() || !row_squares_.weight.same_body(w) || row_squares_.version != w.storage()->version()) {
+    const Tensor rows = weight_is_transposed() ? transpose(detach(w)) : detach(w);
+    row_squares_ = {w, sum(square(to_dtype(rows, wide_dtype())), {1}), w.storage()->version()};
+  }
+  return row_squares_.squares;
+}
+
+Tensor LoraLayer::row_lengths(const std::string& adapter) const {
+  NoGrad no_grad;
+  const double s = scaling(adapter);
+  const Tensor& w = unmerged_weight();
+  const Tensor rows = to_dtype(weight_is_transposed() ? transpose(detach(w)) : detach(w), wide_dtype());
+  const Tensor wide_a = to_dtype(detach(a(adapter)), wide_dtype()), wide_b = to_dtype(detach(b(adapter)), wide_dtype());
+  // |W + s B A|^2 = |W|^2 + 2 s B . (W Aᵀ) + s^2 B . (B A Aᵀ), row by row.
+  const Tensor cross = add(mul(matmul(rows, transpose(wide_a)), 2.0 * s), mul(matmul(wide_b, matmul(wide_a, transpose(wide_a))), s * s));
+  return sqrt(maximum(add(base_row_squares(), sum(mul(wide_b, cross), {1})), zeros({1}, wide_dtype(), w.device())));
+}
+
+Tensor LoraLayer::dora_factor(const std::string& adapter) const {
+  const Tensor lengths = row_lengths(adapter);
+  return div(to_dtype(lora_magnitude_vector->at(adapter), lengths.dtype()), lengths);
+}
+
+std::vector<NamedParameter> LoraLayer::adapter_parameters(const std::string& adapter) const {
+  const State& s = state(adapter);
+  std::vector<NamedParameter> out;
+  if (is_embedding()) out = {{"lora_embedding_A", lora_embedding_A->at(adapter).slot()}, {"lora_embedding_B", lora_embedding_B->at(adapter).slot()}};
+  else out = {{"lora_A.weight", lora_A->at(adapter).slot()}, {"lora_B.weight", lora_B->at(adapter).slot()}};
+  if (s.options.lora_bias) out.emplace_back("lora_B.bias", lora_B->bias(adapter).slot());
+  if (s.options.use_dora) out.emplace_back("lora_magnitude_vector", lora_magnitude_vector->at(adapter).slot());
+  return out;
+}
+
+void LoraLayer::set_scale(const std::string& adapter, double factor) {
   const auto found = states_.find(adapter);
   if (found != states_.end()) found->second.scaling = factor * found->second.initial_scaling;
 }
 
-void LoraLinear::set_scaling(const std::string& adapter, double scaling) {
+void LoraLayer::set_scaling(const std::string& adapter, double scaling) {
   state(adapter);
   states_[adapter].scaling = scaling;
 }
 
-void LoraLinear::scale_layer(double factor) {
+void LoraLayer::scale_layer(double factor) {
   for (const std::string& name : active())
     if (const auto found = states_.find(name); found != states_.end()) found->second.scaling *= factor;
 }
 
-void LoraLinear::unscale_layer(std::optional<double> factor) {
+void LoraLayer::unscale_layer(std::optional<double> factor) {
   check<ConfigError>(!factor || *factor != 0.0, path(), ": unscale_layer: the factor must not be zero");
   for (const std::string& name : active())
     if (const auto found = states_.find(name); found != states_.end())

@@ -1,25 +1,36 @@
 // LoraModel: a base model with LoRA adapters.
 #pragma once
 
-#include "peft/lora.h"
 #include "peft/layer_tuner.h"
+#include "peft/lora.h"
 
 namespace cambium {
+
+class TrainableTokens;  // peft/trainable_tokens.h
 
 class LoraModel final : public LayerTuner {
  public:
   using LayerTuner::LayerTuner;
   std::string_view type_name() const override { return "LoraModel"; }
 
-  std::vector<std::pair<std::string, LoraLinear*>> lora_layers() const;
+  std::vector<std::pair<std::string, LoraLayer*>> lora_layers() const;
 
  protected:
   Plan plan(PeftConfig& config) override;
-  std::shared_ptr<AdapterLayer> wrap(std::shared_ptr<LinearLike> base) const override { return std::make_shared<LoraLinear>(std::move(base)); }
+  bool supports(const Module& module) const override { return AdapterLayer::supports(module); }
+  std::string supported_kinds() const override { return "Linear, Conv1D and Embedding"; }
+  std::shared_ptr<AdapterLayer> wrap(const std::string& path, std::shared_ptr<Layer> base, const PeftConfig& config) const override;
   void add_to_layer(AdapterLayer& layer, const std::string& path, const std::string& name, const PeftConfig& config, const AdapterOptions& options) const override;
-  void adjust(PeftConfig& config, bool transposed_weights) override;
+  void adjust(PeftConfig& config, std::optional<bool> transposed_weights) override;
   std::string trained_biases(const PeftConfig& config) const override { return std::get<LoraConfig>(config).bias; }
-  const ModuleSelection& targets(const PeftConfig& config) const override { return std::get<LoraConfig>(config).target_modules; }
+  /// With trained rows the table is the base's own.
+  bool saves_embeddings(const PeftConfig& config) const override { return !std::get<LoraConfig>(config).trainable_token_indices.given(); }
+  void make_adapter(const std::string& name, PeftConfig& config, const AdapterOptions& options) override;
+  void check_activation(const std::vector<std::string>& names) const override;
+
+ private:
+  void train_tokens(const std::string& name, const std::string& module, const std::vector<std::int64_t>& tokens, bool keep_dtype);
+  std::vector<TrainableTokens*> token_layers() const;
 };
 
 /// Multiplies the scaling of all active adapters for as long as it lives; the old values come back also after an exception.
@@ -31,7 +42,7 @@ class RescaleAdapterScale {
   RescaleAdapterScale& operator=(const RescaleAdapterScale&) = delete;
 
  private:
-  struct Old { LoraLinear* layer; std::string adapter; double scaling; };
+  struct Old { LoraLayer* layer; std::string adapter; double scaling; };
   std::vector<Old> old_;
 };
 

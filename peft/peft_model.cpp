@@ -10,8 +10,9 @@ namespace {
 
 /// The tuner of a method: one row per alternative of PeftConfig.
 std::shared_ptr<Tuner> make_tuner(std::shared_ptr<PretrainedModel> base, const PeftConfig& config) {
-  check<ConfigError>(std::holds_alternative<LoraConfig>(config), "peft_type ", peft_type_of(config), " is not supported yet");
-  return std::make_shared<LoraModel>(std::move(base));
+  if (std::holds_alternative<LoraConfig>(config)) return std::make_shared<LoraModel>(std::move(base));
+  if (std::holds_alternative<IA3Config>(config)) return std::make_shared<IA3Model>(std::move(base));
+  fail<ConfigError>("peft_type ", peft_type_of(config), " is not supported yet");
 }
 
 std::string with_commas(std::int64_t number) {
@@ -48,6 +49,12 @@ void PeftModel::set_requires_grad(const std::vector<std::string>& names, bool va
   base_model->set_requires_grad(names, value);
 }
 
+IA3Model& PeftModel::ia3() const {
+  auto* model = dynamic_cast<IA3Model*>(base_model.get().get());
+  check<StateError>(model != nullptr, "the adapters are not IA3 but ", base_model->type_name());
+  return *model;
+}
+
 LoraModel& PeftModel::lora() const {
   auto* model = dynamic_cast<LoraModel*>(base_model.get().get());
   check<StateError>(model != nullptr, "the adapters are not LoRA but ", base_model->type_name());
@@ -61,23 +68,6 @@ void PeftModel::add_adapter(const std::string& name, PeftConfig config, const Ad
 
 void PeftModel::add_weighted_adapter(const std::vector<std::string>&, const std::vector<double>&, const std::string& name, const std::string& combination_type) {
   fail<ConfigError>("add_weighted_adapter: combining adapters (", combination_type, " into '", name, "') is not part of this version");
-}
-
-std::vector<LayerStatus> PeftModel::get_layer_status() const {
-  check<StateError>(!base_model->is_prompt_learning(), "get_layer_status: prompts wrap no layers");
-  std::vector<LayerStatus> out;
-  for (const auto& [path, layer] : base_model->adapter_layers()) {
-    LayerStatus status{path, std::string(layer->type_name()), layer->enabled(), {}, layer->merged_adapters(), layer->adapters(), {}};
-    for (const std::string& name : layer->active())
-      if (layer->has_adapter(name)) status.active_adapters.push_back(name);
-    for (const std::string& name : layer->adapters()) {
-      bool all = true;
-      for (const auto& [key, slot] : layer->adapter_parameters(name)) all = all && slot->tensor.requires_grad();
-      status.requires_grad.emplace_back(name, all);
-    }
-    out.push_back(std::move(status));
-  }
-  return out;
 }
 
 std::vector<NamedParameter> PeftModel::trainable_parameters() const {
@@ -102,10 +92,10 @@ std::string PeftModel::trainable_parameters_line() const {
 
 void PeftModel::print_trainable_parameters() const { std::cout << trainable_parameters_line() << std::endl; }
 
-void PeftModel::save_pretrained(const std::string& folder, const std::vector<std::string>& selected) const {
+void PeftModel::save_pretrained(const std::string& folder, const std::vector<std::string>& selected, const AdapterSaveOptions& options) const {
   const std::vector<std::string> names = selected.empty() ? adapters() : selected;
   for (const std::string& name : names) peft_config(name);  // an unknown one is an error before anything is written
-  for (const std::string& name : names) save_adapter(*base_model, name, name == "default" ? folder : folder + "/" + name);
+  for (const std::string& name : names) save_adapter(*base_model, name, name == "default" ? folder : folder + "/" + name, options);
 }
 
 }  // namespace cambium

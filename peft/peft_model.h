@@ -7,8 +7,10 @@
 
 #include "nn/models/model.h"
 #include "peft/config.h"
+#include "peft/ia3_model.h"
 #include "peft/lora_model.h"
 #include "peft/save_load.h"
+#include "peft/status.h"
 
 namespace cambium {
 
@@ -19,14 +21,6 @@ struct PeftModelOptions {
   /// For prompt_tuning_init TEXT: see AdapterOptions.
   std::vector<std::int64_t> prompt_text_ids = {};
   std::optional<Tokenizer> tokenizer = std::nullopt;
-};
-
-/// One adapted layer, as get_layer_status() tells it.
-struct LayerStatus {
-  std::string name, module_type;
-  bool enabled = true;
-  std::vector<std::string> active_adapters, merged_adapters, available_adapters;
-  std::vector<std::pair<std::string, bool>> requires_grad;
 };
 
 class PeftModel : public Module {
@@ -49,6 +43,7 @@ class PeftModel : public Module {
   std::vector<std::int64_t> generate(const std::vector<std::int64_t>& input_ids, const GenerationOptions& options = {}, const ForwardContext& context = {}) const;
   PretrainedModel& model() const { return *base_model->model; }
   LoraModel& lora() const;  ///< StateError when the method is another one
+  IA3Model& ia3() const;
 
   void add_adapter(const std::string& name, PeftConfig config, const AdapterOptions& options = {});
   LoadReport load_adapter(const std::string& folder, const std::string& name, const AdapterLoadOptions& options = {}) { return cambium::load_adapter(*base_model, folder, name, options); }
@@ -79,7 +74,7 @@ class PeftModel : public Module {
   void print_trainable_parameters() const;  ///< writes that line to standard output
 
   /// The adapter `default` goes into `folder`, every other into a sub-folder of its name. `selected` empty: all.
-  void save_pretrained(const std::string& folder, const std::vector<std::string>& selected = {}) const;
+  void save_pretrained(const std::string& folder, const std::vector<std::string>& selected = {}, const AdapterSaveOptions& options = {}) const;
 
  private:
   PeftModel(std::shared_ptr<PretrainedModel> base, const std::string& folder, const std::string& adapter_name, const AdapterLoadOptions& options);

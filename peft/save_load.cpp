@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include "peft/initial_weights.h"
 #include "tensor/safetensors.h"
 
 namespace cambium {
@@ -35,12 +36,20 @@ std::string model_card(const std::string& base) {
 }
 
 /// All ways in which a file may spell the key of a slot; the first is the one that is written.
-std::vector<std::string> spellings(const std::string& key, const std::string& adapter) {
+std::vector<std::string> spellings(const std::string& key, const std::string& adapter, const std::vector<std::string>& saved_modules) {
   std::vector<std::string> out = {key};
-  const std::size_t dot = key.rfind('.');
-  // An adapter's name left in: lora_A.default.weight. Trainers that save a state dict as it is do that.
-  for (const std::string& name : {adapter, std::string("default")}) out.push_back(key.substr(0, dot) + "." + name + key.substr(dot));
-  if (key.ends_with(".base_layer.bias")) out.push_back(key.substr(0, key.size() - std::string_view(".base_layer.bias").size()) + ".bias");
+  constexpr std::string_view bias = ".base_layer.bias", magnitude = ".lora_magnitude_vector";
+  if (key.ends_with(bias)) out.push_back(key.substr(0, key.size() - bias.size()) + ".bias");  // PEFT 0.4
+  if (key.ends_with(magnitude)) out.push_back(key + ".weight");
+  // An adapter's name left in: lora_A.default.weight, ia3_l.default. Trainers that save a state dict as it is do that.
+  for (const std::string& name : {adapter, std::string("default")}) {
+    const std::size_t dot = key.rfind('.');
+    out.push_back(key.substr(0, dot) + "." + name + key.substr(dot));
+    out.push_back(key + "." + name);
+    if (key.ends_with(magnitude)) out.push_back(key + "." + name + ".weight");
+    for (const std::string& module : saved_modules)
+      if (key.starts_with(module + ".")) out.push_back(module + ".modules_to_save." + name + key.substr(module.size()));
+  }
   return out;
 }
 
@@ -89,14 +98,23 @@ LoadReport set_encoder_state(Tuner& tuner, const std::string& adapter, const std
 
 }  // namespace
 
-void save_adapter(const Tuner& tuner, const std::string& adapter, const std::string& folder) {
-  const PeftConfig& config = tuner.config(adapter);
+void save_adapter(const Tuner& tuner, const std::string& adapter, const std::string& folder, const AdapterSaveOptions& options) {
+  PeftConfig config = tuner.config(adapter);
+  std::vector<NamedTensor> tensors = tuner.adapter_tensors(adapter);
+  if (options.path_initial_model_for_weight_conversion) {
+    auto* lora = std::get_if<LoraConfig>(&config);
+    check<ConfigError>(lora != nullptr, "path_initial_model_for_weight_conversion: adapter '", adapter, "' is ", peft_type_of(config), ", not LORA");
+    const SafetensorsFile initial((std::filesystem::path(*options.path_initial_model_for_weight_conversion) / "adapter_model.safetensors").string());
+    std::vector<NamedTensor> before;
+    for (const std::string& key : initial.names()) before.emplace_back(key, initial.tensor(key));
+    tensors = detail::as_plain_lora(tensors, before, *lora);
+  }
   const std::filesystem::path target(folder);
   check<FileError>(!std::filesystem::exists(target) || std::filesystem::is_directory(target), "save_pretrained: ", folder, " is a file, expected a folder");
   std::error_code error;
   std::filesystem::create_directories(target, error);
   check<FileError>(!error, "save_pretrained: cannot make folder ", folder, ": ", error.message());
-  save_safetensors((target / "adapter_model.safetensors").string(), tuner.adapter_tensors(adapter));
+  save_safetensors((target / "adapter_model.safetensors").string(), tensors);
   std::vector<NamedTensor> encoder;
   for (const auto& [key, slot] : tuner.encoder_state(adapter)) encoder.emplace_back(key, contiguous(detach(slot->tensor)));
   if (!encoder.empty()) save_safetensors((target / kEncoderFile).string(), encoder);
@@ -112,16 +130,31 @@ LoadReport set_adapter_state(Tuner& tuner, const std::string& adapter, const std
   std::map<std::string, std::size_t> places;
   const std::string prefix(tuner.key_prefix());
   const auto with_prefix = [&](const std::string& key) { return key.starts_with(prefix) ? key : prefix + key; };
+  std::vector<std::string> saved_modules;
+  for (const auto& [path, wrapper] : tuner.saved_modules()) saved_modules.push_back(prefix + path);
   for (auto& [key, slot] : tuner.adapter_state(adapter)) {
-    for (const std::string& spelling : spellings(with_prefix(key), adapter)) places.emplace(spelling, entries.size());
+    places.emplace(with_prefix(key), entries.size());
     entries.push_back({key, slot});
   }
+  // Names as they are come before other spellings: an adapter may be called like a module.
+  for (std::size_t i = 0; i < entries.size(); ++i)
+    for (const std::string& spelling : spellings(with_prefix(entries[i].key), adapter, saved_modules)) places.emplace(spelling, i);
   // The base weight that PEFT stores beside an adapted embedding or head may be in a file that our own rule would not have put it in.
   for (const auto& [path, layer] : tuner.adapter_layers()) {
     const std::string key = prefix + path + ".base_layer.weight";
     if (places.contains(key) || std::none_of(tensors.begin(), tensors.end(), [&, k = &key](const NamedTensor& t) { return t.first == *k; })) continue;
     places.emplace(key, entries.size());
     entries.push_back({key, layer->weight().slot()});
+  }
+  // PEFT also stores embeddings of the base whose vocabulary was changed.
+  for (const std::string& path : {tuner.model->input_embedding_path(), tuner.model->output_embedding_path()}) {
+    const std::string key = prefix + path + ".weight";
+    if (path.empty() || places.contains(key) || std::none_of(tensors.begin(), tensors.end(), [&](const NamedTensor& t) { return t.first == key; })) continue;
+    for (Param* p : tuner.model->child(path).module()->own_parameters())
+      if (p->name() == "weight") {
+        places.emplace(key, entries.size());
+        entries.push_back({key, p->slot()});
+      }
   }
 
   LoadReport report;
@@ -158,6 +191,10 @@ LoadReport set_adapter_state(Tuner& tuner, const std::string& adapter, const std
     fail<NameError>("adapter '", adapter, "'", text);
   }
 
+  for (const auto& [path, layer] : tuner.adapter_layers())
+    for (const Entry& entry : entries)
+      check<StateError>(!entry.found || layer->merged_adapters().empty() || (entry.slot != layer->weight().slot() && !(layer->has_bias() && entry.slot == layer->bias().slot())), "adapter '",
+                        adapter, "': the file holds '", entry.key, "' of the base, into which adapters are merged: unmerge them first");
   for (const Entry& entry : entries)
     if (entry.found && entry.found->shape() == entry.slot->tensor.shape() && is_float(entry.found->dtype())) put(*entry.slot, *entry.found);
   return report;
@@ -183,8 +220,9 @@ LoadReport load_adapter(Tuner& tuner, const std::string& folder, const std::stri
 
   std::visit([&](auto& c) { c.inference_mode = !options.is_trainable; }, config);
   const std::vector<std::string> active_before = tuner.active_adapters();
-  std::vector<std::pair<std::shared_ptr<ParameterSlot>, bool>> trained_before;
-  for (const auto& [key, slot] : tuner.model->named_parameters()) trained_before.emplace_back(slot, slot->tensor.requires_grad());
+  struct Before { std::shared_ptr<ParameterSlot> slot; Tensor tensor; bool trained; };
+  std::vector<Before> before;  // adapters that change the base (PiSSA) put another tensor into its slots
+  for (const auto& [key, slot] : tuner.model->named_parameters()) before.push_back({slot, slot->tensor, slot->tensor.requires_grad()});
   AdapterOptions adapter = options.adapter;
   adapter.from_file = true;
   tuner.inject_adapter(name, config, adapter);
@@ -192,7 +230,10 @@ LoadReport load_adapter(Tuner& tuner, const std::string& folder, const std::stri
     return trains_encoder ? set_encoder_state(tuner, name, encoder, tensors, options.strict) : set_adapter_state(tuner, name, tensors, options.strict);
   } catch (...) {
     tuner.take_back(name, active_before);
-    for (const auto& [slot, trained] : trained_before) slot->tensor.set_requires_grad(trained);
+    for (const Before& b : before) {
+      b.slot->tensor = b.tensor;
+      b.slot->tensor.set_requires_grad(b.trained);
+    }
     throw;
   }
 }

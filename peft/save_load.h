@@ -22,8 +22,13 @@ struct AdapterLoadOptions {
   AdapterOptions adapter;
 };
 
+struct AdapterSaveOptions {
+  /// The folder of this adapter as it was initialised: an adapter of init_lora_weights "pissa" or "olora" is then written as plain LoRA of twice the rank for the untouched base.
+  std::optional<std::string> path_initial_model_for_weight_conversion = std::nullopt;
+};
+
 /// Writes one adapter's folder, and for a prompt that is trained `prompt_encoder.safetensors` with its encoder, which PEFT ignores. Each file is written beside its name and renamed, so a failure leaves no half file.
-void save_adapter(const Tuner& tuner, const std::string& adapter, const std::string& folder);
+void save_adapter(const Tuner& tuner, const std::string& adapter, const std::string& folder, const AdapterSaveOptions& options = {});
 
 /// Adds the adapter in `folder` under the given name. Keys may lack the prefix `base_model.model.`, hold an adapter's name (`lora_A.default.weight`), and spell biases as
 /// PEFT 0.4 did (`q_proj.bias`). A prompt can be trained on only if `prompt_encoder.safetensors` is there (StateError). On any error the model is as it was.

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <set>
-#include <unordered_map>
 
 #include "nn/module.h"
 #include "nn/pattern.h"
@@ -136,9 +135,9 @@ std::vector<std::string> all_linear_targets(Module& base, const std::string& out
   std::string inside;  // an adapted layer counts once, as itself
   base.visit([&](const std::string& path, Module& module) {
     if (path.empty() || (!inside.empty() && path.starts_with(inside))) return;
-    const bool adapted = dynamic_cast<AdapterLayer*>(&module) != nullptr;
-    if (adapted) inside = path + ".";
-    bool linear = dynamic_cast<LinearLike*>(&module) != nullptr && path != output_embedding_path;
+    const auto* adapter = dynamic_cast<const AdapterLayer*>(&module);
+    if (adapter) inside = path + ".";
+    bool linear = (dynamic_cast<LinearLike*>(&module) != nullptr || (adapter && !adapter->is_embedding())) && path != output_embedding_path;
     const std::string last = path.substr(path.rfind('.') + 1);
     if (task == TaskType::SEQ_CLS && (last == "score" || last == "classifier")) linear = false;
     (linear ? targets : others).push_back(path);
@@ -148,33 +147,6 @@ std::vector<std::string> all_linear_targets(Module& base, const std::string& out
     return targets;
   }
   return minimal_suffixes(targets, others);
-}
-
-std::optional<ModuleSelection> default_lora_targets(const std::string& model_type) {
-  static const std::unordered_map<std::string, ModuleSelection> table = [] {
-    std::unordered_map<std::string, ModuleSelection> out;
-    const auto row = [&](std::initializer_list<const char*> types, const ModuleSelection& targets) {
-      for (const char* type : types) out.emplace(type, targets);
-    };
-    row({"t5", "mt5"}, {"q", "v"});
-    row({"bart", "gptj", "gpt_neo", "llama", "llama4", "mistral", "mixtral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "opt", "stablelm"}, {"q_proj", "v_proj"});
-    row({"gpt2", "gpt_bigcode"}, {"c_attn"});
-    row({"gpt_neox", "falcon", "RefinedWeb", "RefinedWebModel", "bloom", "chatglm"}, {"query_key_value"});
-    row({"gemma4"}, ".*language_model\\..*\\.(q_proj|v_proj)");
-    row({"phi"}, {"q_proj", "v_proj", "fc1", "fc2"});
-    row({"mpt"}, {"Wqkv"});
-    row({"bert", "roberta", "xlm-roberta", "electra", "layoutlm"}, {"query", "value"});
-    row({"deberta"}, {"in_proj"});
-    row({"deberta-v2"}, {"query_proj", "value_proj"});
-    row({"codegen"}, {"qkv_proj"});
-    row({"btlm"}, {"c_proj", "c_attn"});
-    row({"blip-2"}, {"q", "v", "q_proj", "v_proj"});
-    row({"rwkv"}, {"key", "value", "receptance", "output"});
-    row({"nemotron_h"}, {"q_proj", "k_proj", "v_proj", "o_proj"});
-    return out;
-  }();
-  const auto found = table.find(model_type);
-  return found == table.end() ? std::nullopt : std::optional(found->second);
 }
 
 }  // namespace cambium

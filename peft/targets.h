@@ -49,5 +49,8 @@ std::vector<std::string> minimal_suffixes(const std::vector<std::string>& target
 
 /// PEFT's table of default LoRA targets for an architecture, or nothing.
 std::optional<ModuleSelection> default_lora_targets(const std::string& model_type);
+/// The same for IA3, with those of them that are feed-forward.
+struct IA3Targets { ModuleSelection targets, feedforward; };
+std::optional<IA3Targets> default_ia3_targets(const std::string& model_type);
 
 }  // namespace cambium

@@ -85,12 +85,15 @@ void Tuner::inject_adapter(const std::string& name, PeftConfig& config, const Ad
   check<NameError>(!has_adapter(name), "there is an adapter '", name, "' already");
   PeftConfig completed = config;
   const std::size_t warnings_before = warnings_.size();
+  std::vector<std::pair<std::shared_ptr<ParameterSlot>, Tensor>> before;  // adapters that change the base (PiSSA) put another tensor into its slots
+  for (const auto& [path, slot] : model->named_parameters()) before.emplace_back(slot, slot->tensor);
   try {
     const std::vector<std::string> entries = complete_modules_to_save(completed);
     make_adapter(name, completed, options);
     add_saved_modules(name, entries, options);
   } catch (...) {
     strip_all(name);
+    for (const auto& [slot, tensor] : before) slot->tensor = tensor;
     warnings_.resize(warnings_before);
     throw;
   }

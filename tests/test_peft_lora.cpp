@@ -146,7 +146,7 @@ TEST_CASE("scaling: alpha over r, over its root, set, scaled and brought back, a
   }
   CHECK(scaling(2) == 4.0);
   CHECK_THROWS_AS(RescaleAdapterScale(peft.lora(), NAN), ConfigError);
-  LoraLinear& layer = *peft.lora().lora_layers()[0].second;
+  LoraLayer& layer = *peft.lora().lora_layers()[0].second;
   layer.set_scale("default", 3);
   CHECK(scaling(0) == 6.0);
   layer.set_scale("nobody", 3);
@@ -271,7 +271,7 @@ TEST_CASE("safe merge with NaN or infinity in one layer leaves all layers as the
     randomize(peft, 4);
     peft.merge_adapter({"other"});
     const auto before = values_of(*peft.model().child("model.layers.0").module());
-    LoraLinear& last = *peft.lora().lora_layers()[2].second;
+    LoraLayer& last = *peft.lora().lora_layers()[2].second;
     std::vector<float> values = last.lora_B->at("default").get().to_vector<float>();
     values[3] = bad;
     last.lora_B->at("default").set(from_vector(values, last.lora_B->at("default").get().shape()));

@@ -1,0 +1,45 @@
+// The IA3 layer: initial values, forward, merging.
+#include "peft/ia3.h"
+
+namespace cambium {
+
+namespace {
+
+/// x times l over the last dimension, computed in the wider of the two types and given back in x's.
+Tensor scaled(const Tensor& x, const Tensor& l) {
+  const DType wide = item_size(l.dtype()) > item_size(x.dtype()) ? l.dtype() : x.dtype();
+  return to_dtype(mul(to_dtype(x, wide), to_dtype(l, wide)), x.dtype());
+}
+
+}  // namespace
+
+void IA3Layer::add_adapter(const std::string& name, bool ones, bool keep_dtype, RandomKey key) {
+  const Shape shape = is_feedforward_ ? Shape{1, in_features()} : Shape{out_features(), 1};
+  const DType dtype = adapter_dtype(keep_dtype);
+  const Device device = weight().get().device();
+  Tensor value = ones ? full(shape, 1.0, dtype, device) : random_normal(shape, key.fold("ia3_l"), 0.0, 1.0, dtype, device);
+  register_adapter(name);
+  ia3_l->add(name, std::move(value));
+}
+
+void IA3Layer::delete_adapter(const std::string& name) {
+  AdapterLayer::delete_adapter(name);
+  ia3_l->remove(name);
+}
+
+Tensor IA3Layer::forward_adapted(const Tensor& x, const std::vector<std::string>& names, const ForwardContext& context) const {
+  Tensor l;  // as a vector over the features
+  for (const std::string& name : names) {
+    const Tensor one = flatten(ia3_l->at(name));
+    l = l.defined() ? mul(l, one) : one;
+  }
+  return is_feedforward_ ? base_layer->forward(scaled(x, l), context) : scaled(base_layer->forward(x, context), l);
+}
+
+void IA3Layer::merge_into(const std::string& adapter, Tensor& weight, Tensor& bias) const {
+  const Tensor l = to_dtype(ia3_l->at(adapter), weight.dtype());  // (out, 1) or (1, in): as the weight (out, in) needs it
+  weight = mul(weight, weight_is_transposed() ? transpose(l) : l);
+  if (!is_feedforward_ && bias.defined()) bias = mul(bias, flatten(l));
+}
+
+}  // namespace cambium
