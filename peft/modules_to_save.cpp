@@ -5,6 +5,29 @@
 
 namespace cambium {
 
+namespace {
+
+/// The type of a module's first parameter, or that of x for one without any.
+DType dtype_of(const Module& module, const Tensor& x) {
+  const auto parameters = module.named_parameters();
+  return parameters.empty() ? x.dtype() : parameters.front().second->tensor.dtype();
+}
+
+Tensor converted(const Tensor& x, DType dtype) { return is_float(x.dtype()) ? to_dtype(x, dtype) : x; }
+
+}  // namespace
+
+Tensor ModulesToSave::forward(const Tensor& x, const ForwardContext& context) const {
+  const Layer& layer = chosen(context);
+  if (&layer == original_module.get().get()) return layer.forward(x, context);
+  return converted(layer.forward(converted(x, dtype_of(layer, x)), context), dtype_of(*original_module, x));
+}
+
+Tensor ModulesToSave::forward_loss(const Tensor& hidden, const Tensor& targets, std::optional<double> count, const ForwardContext& context) const {
+  const Layer& layer = chosen(context);
+  return layer.forward_loss(converted(hidden, dtype_of(layer, hidden)), targets, count, context);
+}
+
 Child<Layer>* ModulesToSave::find(const std::string& name) const {
   for (const auto& slot : modules_to_save_->slots)
     if (slot->name() == name) return slot.get();

@@ -29,10 +29,9 @@ class ModulesToSave final : public LinearLike {
   std::shared_ptr<Layer> active_module() const;
   std::vector<NamedParameter> adapter_parameters(const std::string& adapter) const;
 
-  Tensor forward(const Tensor& x, const ForwardContext& context) const override { return chosen(context).forward(x, context); }
-  Tensor forward_loss(const Tensor& hidden, const Tensor& targets, std::optional<double> count, const ForwardContext& context) const override {
-    return chosen(context).forward_loss(hidden, targets, count, context);
-  }
+  /// A float32 copy in a 16-bit model computes in float32 and gives the base's type back.
+  Tensor forward(const Tensor& x, const ForwardContext& context) const override;
+  Tensor forward_loss(const Tensor& hidden, const Tensor& targets, std::optional<double> count, const ForwardContext& context) const override;
   std::int64_t in_features() const override { return matrix().in_features(); }
   std::int64_t out_features() const override { return matrix().out_features(); }
   bool weight_is_transposed() const override { return matrix().weight_is_transposed(); }

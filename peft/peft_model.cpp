@@ -70,6 +70,11 @@ void PeftModel::add_weighted_adapter(const std::vector<std::string>&, const std:
   fail<ConfigError>("add_weighted_adapter: combining adapters (", combination_type, " into '", name, "') is not part of this version");
 }
 
+std::vector<LayerStatus> PeftModel::get_layer_status() const {
+  check<StateError>(!base_model->is_prompt_learning(), "get_layer_status: prompts wrap no layers");
+  return cambium::get_layer_status(*base_model);
+}
+
 std::vector<NamedParameter> PeftModel::trainable_parameters() const {
   std::vector<NamedParameter> out;
   for (auto& entry : named_parameters())

@@ -65,6 +65,7 @@ class PeftModel : public Module {
   std::vector<std::string> adapters() const { return base_model->adapters(); }
   const std::vector<std::string>& active_adapters() const { return base_model->active_adapters(); }
   std::vector<LayerStatus> get_layer_status() const;  ///< StateError for prompts, which wrap no layers
+  ModelStatus get_model_status() const { return cambium::get_model_status(*base_model); }
 
   /// Parameters that an optimizer is to train, with their full names.
   std::vector<NamedParameter> trainable_parameters() const;

@@ -6,8 +6,9 @@
 
 #include "autograd/ops.h"
 #include "nn/optim/adamw.h"
-#include "peft/lora.h"
 #include "peft/peft_model.h"
+#include "peft/trainable_tokens.h"
+#include "tests/temporary_folder.h"
 
 namespace cambium::test {
 
@@ -19,23 +20,45 @@ constexpr const char* kName = "default";
 
 void compare_targets(const CaseFiles& files, const PeftModel& model, Comparison& out) {
   Json expected = files.json.at("targets");
-  for (const auto& [path, layer] : model.base_model->adapter_layers()) {
+  for (const auto& [layer_path, layer] : model.base_model->adapter_layers()) {
+    const auto* tokens = dynamic_cast<const TrainableTokens*>(layer);
+    const std::string path = tokens ? layer_path + ".token_adapter" : layer_path;
     if (!expected.contains(path)) {
       out.failure("'" + path + "' is adapted and should not be");
       continue;
     }
     const Json row = expected.at(path);
     expected.erase(path);
-    const auto* lora = dynamic_cast<const LoraLinear*>(layer);
-    if (lora == nullptr) {
-      out.failure("'" + path + "' is no LoRA layer");
-      continue;
+    if (const auto* lora = dynamic_cast<const LoraLayer*>(layer)) {
+      out.within("targets", std::fabs(static_cast<double>(lora->r(kName)) - row.at("r").get<double>()), 0.0);
+      out.within("targets", std::fabs(lora->lora_alpha(kName) - row.at("alpha").get<double>()), 0.0);
+      out.within("targets", std::fabs(lora->scaling(kName) - row.at("scaling").get<double>()), 1e-12);
+    } else if (const auto* ia3 = dynamic_cast<const IA3Layer*>(layer)) {
+      out.same("targets", ia3->is_feedforward() == row.at("is_feedforward").get<bool>(), path);
+    } else {
+      out.same("targets", tokens != nullptr && row.at("class") == "TrainableTokensLayer", path);
     }
-    out.within("targets", std::fabs(static_cast<double>(lora->r(kName)) - row.at("r").get<double>()), 0.0);
-    out.within("targets", std::fabs(lora->lora_alpha(kName) - row.at("alpha").get<double>()), 0.0);
-    out.within("targets", std::fabs(lora->scaling(kName) - row.at("scaling").get<double>()), 1e-12);
   }
   for (const auto& [path, row] : expected.items()) out.failure("'" + path + "' is not adapted");
+}
+
+/// What we write of the adapter that was read: the same keys, shapes, types and values, and every field of the configuration.
+void compare_saved(const CaseFiles& files, const PeftModel& model, Comparison& out) {
+  const fs::path stored = fs::path(files.folder) / "adapter";
+  const TemporaryFolder folder;
+  model.save_pretrained(folder.path());
+  const auto expected = read_tensors((stored / "adapter_model.safetensors").string()), found = read_tensors(folder.file("adapter_model.safetensors"));
+  for (const auto& [key, tensor] : expected) {
+    if (!found.contains(key)) out.failure("saved: '" + key + "' is missing");
+    else if (found.at(key).dtype() != tensor.dtype()) out.failure("saved: '" + key + "' has another type");
+    else out.close("saved", found.at(key), tensor, 0.0);
+  }
+  for (const auto& [key, tensor] : found)
+    if (!expected.contains(key)) out.failure("saved: '" + key + "' should not be there");
+  const Json wanted = read_json_file((stored / "adapter_config.json").string()), written = read_json_file(folder.file("adapter_config.json"));
+  for (const auto& [key, value] : wanted.items())
+    out.same("saved config", written.contains(key) && written.at(key) == value, key);
+  out.same("saved config", written.size() == wanted.size(), "other keys");
 }
 
 /// The trainable parameters under the keys of the adapter file.
@@ -99,8 +122,18 @@ void compare_training(const CaseFiles& files, const PeftModel& model, Comparison
 
 /// Weights, logits and loss of the model with the adapter merged into it.
 void compare_merged(const CaseFiles& files, Comparison& out) {
-  if (!files.json.contains("merged_loss")) return;
   NoGrad no_grad;
+  if (files.json.contains("merge_error")) {
+    PeftModel refused = PeftModel::from_pretrained(load_base(files), (fs::path(files.folder) / "adapter").string(), kName);
+    bool failed = false;
+    try {
+      refused.merge_adapter();
+    } catch (const StateError&) {
+      failed = true;
+    }
+    out.same("merge_error", failed && refused.base_model->merged_adapters().empty(), "it was merged");
+  }
+  if (!files.json.contains("merged_loss")) return;
   PeftModel model = PeftModel::from_pretrained(load_base(files), (fs::path(files.folder) / "adapter").string(), kName);
   const std::shared_ptr<PretrainedModel> merged = model.merge_and_unload();
   std::map<std::string, Tensor> state;
@@ -114,7 +147,7 @@ void compare_merged(const CaseFiles& files, Comparison& out) {
   out.close("merged_logits", result.logits, files.io.at(name), files.tolerance("logits"), files.compare_mask());
 }
 
-void compare_lora(const CaseFiles& files, Comparison& out) {
+void compare_layers(const CaseFiles& files, Comparison& out) {
   PeftModel model = PeftModel::from_pretrained(load_base(files), (fs::path(files.folder) / "adapter").string(), kName, {.is_trainable = true});
   {
     NoGrad no_grad;
@@ -130,6 +163,7 @@ void compare_lora(const CaseFiles& files, Comparison& out) {
   out.within("trainable_params", std::fabs(static_cast<double>(model.trainable_parameter_count()) - files.json.at("trainable_params").get<double>()), 0.0);
   out.within("all_params", std::fabs(static_cast<double>(model.parameter_count()) - files.json.at("all_params").get<double>()), 0.0);
   compare_targets(files, model, out);
+  compare_saved(files, model, out);
   if (files.json.contains("generate")) compare_generation(files, model.model(), "with_adapter", out);
   compare_training(files, model, out);
   compare_merged(files, out);
@@ -146,7 +180,7 @@ Comparison compare_case(const std::string& folder, const std::string& name) {
   } else {
     const CaseFiles files(folder);
     compare_base(files, *load_base(files), out);
-    if (method == "LORA") compare_lora(files, out);
+    if (method == "LORA" || method == "IA3") compare_layers(files, out);
     else out.failure("method '" + method + "' is not supported");
   }
   return out;
