@@ -8,7 +8,7 @@ namespace cambium {
 namespace {
 
 /// The type of a module's first parameter, or that of x for one without any.
-DType dtype_of(const Module& module, const Tensor& x) {
+DType parameter_type(const Module& module, const Tensor& x) {
   const auto parameters = module.named_parameters();
   return parameters.empty() ? x.dtype() : parameters.front().second->tensor.dtype();
 }
@@ -20,12 +20,12 @@ Tensor converted(const Tensor& x, DType dtype) { return is_float(x.dtype()) ? to
 Tensor ModulesToSave::forward(const Tensor& x, const ForwardContext& context) const {
   const Layer& layer = chosen(context);
   if (&layer == original_module.get().get()) return layer.forward(x, context);
-  return converted(layer.forward(converted(x, dtype_of(layer, x)), context), dtype_of(*original_module, x));
+  return converted(layer.forward(converted(x, parameter_type(layer, x)), context), parameter_type(*original_module, x));
 }
 
 Tensor ModulesToSave::forward_loss(const Tensor& hidden, const Tensor& targets, std::optional<double> count, const ForwardContext& context) const {
   const Layer& layer = chosen(context);
-  return layer.forward_loss(converted(hidden, dtype_of(layer, hidden)), targets, count, context);
+  return layer.forward_loss(converted(hidden, parameter_type(layer, hidden)), targets, count, context);
 }
 
 Child<Layer>* ModulesToSave::find(const std::string& name) const {
