@@ -51,6 +51,9 @@ void LoraModel::add_to_layer(AdapterLayer& layer, const std::string& path, const
   o.init = c.init_lora_weights;
   o.keep_dtype = !options.autocast_adapter_dtype;
   lora->add_adapter(name, o, options.key.fold(path).fold(name));
+  if (o.lora_bias && !lora->has_bias()) warn_once("lora_bias: '" + path + "' has no bias in the base: adapter '" + name + "' cannot be merged there");
+  if (parse_lora_init(o.init).changes_base() && !lora->is_embedding())
+    warn_once("init_lora_weights: adapter '" + name + "' took its part out of the base weights: without it they are not the base model's, also after unload() and delete_adapter()");
 }
 
 std::vector<TrainableTokens*> LoraModel::token_layers() const {

@@ -199,3 +199,88 @@ TEST_CASE("preparing a 16-bit base: float32, frozen, checkpoints, ties kept") {
   for (const auto& [name, slot] : peft.trainable_parameters()) CHECK(slot->tensor.grad().defined());
   CHECK(contains(error_of<StateError>([&] { prepare_model_for_kbit_training(tied); }), "carries adapters"));
 }
+
+TEST_CASE("which parameters are trained: two adapters with their own tables, copies and layers") {
+  LoraConfig first = config_of({}, {"embed_tokens", "q_proj"}), second = config_of({}, {"q_proj"});
+  first.modules_to_save = Names{"lm_head"};
+  second.modules_to_save = Names{"norm"};
+  auto peft = get_peft_model(tiny_llama(), first);
+  peft.add_adapter("other", second);
+  const auto trained = [&] {
+    Names out;
+    for (const auto& [name, slot] : peft.trainable_parameters()) out.push_back(name);
+    return out;
+  };
+  const auto all_of = [](const Names& names, const char* adapter, std::size_t count) {
+    return names.size() == count && std::all_of(names.begin(), names.end(), [&](const std::string& n) { return contains(n, "." + std::string(adapter)); });
+  };
+  CHECK(all_of(trained(), "default", 4 + 2 + 1));
+  peft.set_adapter("other");
+  CHECK(all_of(trained(), "other", 4 + 5));  // the final norm, and input_layernorm and post_attention_layernorm of each layer: entries are endings
+  peft.set_adapter(Names{"default", "other"});
+  CHECK(trained().size() == 16);
+  peft.set_adapter("default");
+  CHECK(all_of(trained(), "default", 7));
+}
+
+TEST_CASE("several copies of one module cannot be active at once; containers cannot be copied") {
+  LoraConfig config = config_of({});
+  config.modules_to_save = Names{"lm_head"};
+  auto peft = get_peft_model(tiny_llama(), config);
+  peft.add_adapter("other", config);
+  CHECK(contains(error_of<StateError>([&] { peft.set_adapter(Names{"default", "other"}); }), "lm_head"));
+  CHECK(peft.active_adapters() == Names{"default"});
+  config.modules_to_save = Names{"layers"};
+  CHECK(contains(error_of<ConfigError>([&] { get_peft_model(tiny_llama(), config); }), "ModuleList"));
+}
+
+TEST_CASE("every kind on 16-bit bases, adapters in float32 or in the base's type: forward, backward, merged") {
+  for (const DType dtype : {DType::bf16, DType::f16})
+    for (const bool autocast : {true, false})
+      for (const int kind : {0, 1, 2, 3, 4, 5}) {
+        INFO(kind);
+        PeftModelOptions options;
+        options.autocast_adapter_dtype = autocast;
+        LoraConfig config = kind == 3 ? config_of({}, {"embed_tokens", "q_proj"}) : kind == 4 ? config_of({3, 9}) : config_of({}, {"q_proj", "lm_head"});
+        config.use_dora = kind == 1;
+        config.lora_bias = kind == 2;
+        if (kind == 0) config.lora_dropout = 0.1;
+        const PeftConfig any = kind == 5 ? PeftConfig(IA3Config{.target_modules = {"k_proj", "down_proj", "lm_head"}, .feedforward_modules = {"down_proj"}}) : PeftConfig(config);
+        auto peft = get_peft_model(tiny_llama(1, dtype), any, options);
+        for (const auto& [name, slot] : peft.trainable_parameters()) CHECK(slot->tensor.dtype() == (autocast ? DType::f32 : dtype));
+        ModelInput input = tiny_input();
+        input.labels = input.input_ids;
+        ForwardContext context;
+        context.training = true;
+        CHECK(peft.forward(input, context).logits.dtype() == dtype);
+        for (const bool whole : {true, false}) {
+          input.want_logits = whole;
+          backward(peft.forward(input, context).loss);
+        }
+        for (const auto& [name, slot] : peft.trainable_parameters()) {
+          REQUIRE(slot->tensor.grad().defined());
+          CHECK(all_finite(slot->tensor.grad()));
+        }
+        if (kind == 2) continue;  // no biases in this base
+        const std::vector<float> before = logits_of(peft);
+        peft.merge_adapter({}, true);
+        CHECK(largest_difference(logits_of(peft), before) < 0.3);  // two roundings of 8 bits on logits of a few units
+        peft.unmerge_adapter();
+        CHECK(logits_of(peft) == before);
+      }
+}
+
+TEST_CASE("what comes out of a wrapped model has the base's own names and values") {
+  for (const bool merge : {false, true}) {
+    const auto base = tiny_gpt2();
+    const auto before = base->state_dict();
+    auto peft = get_peft_model(base, config_of({3}, {"c_attn", "wpe"}));
+    const auto out = merge ? peft.merge_and_unload() : peft.unload();
+    const auto after = out->state_dict();
+    REQUIRE(after.size() == before.size());
+    for (std::size_t i = 0; i < before.size(); ++i) {
+      CHECK(after[i].first == before[i].first);
+      if (!merge) CHECK(after[i].second.same_body(before[i].second));
+    }
+  }
+}
