@@ -1,17 +1,9 @@
 // The IA3 layer: initial values, forward, merging.
 #include "peft/ia3.h"
 
+#include "autograd/ops/scale.h"
+
 namespace cambium {
-
-namespace {
-
-/// x times l over the last dimension, computed in the wider of the two types and given back in x's.
-Tensor scaled(const Tensor& x, const Tensor& l) {
-  const DType wide = item_size(l.dtype()) > item_size(x.dtype()) ? l.dtype() : x.dtype();
-  return to_dtype(mul(to_dtype(x, wide), to_dtype(l, wide)), x.dtype());
-}
-
-}  // namespace
 
 void IA3Layer::add_adapter(const std::string& name, bool ones, bool keep_dtype, RandomKey key) {
   const Shape shape = is_feedforward_ ? Shape{1, in_features()} : Shape{out_features(), 1};
@@ -33,7 +25,7 @@ Tensor IA3Layer::forward_adapted(const Tensor& x, const std::vector<std::string>
     const Tensor one = flatten(ia3_l->at(name));
     l = l.defined() ? mul(l, one) : one;
   }
-  return is_feedforward_ ? base_layer->forward(scaled(x, l), context) : scaled(base_layer->forward(x, context), l);
+  return is_feedforward_ ? base_layer->forward(scale_features(x, l), context) : scale_features(base_layer->forward(x, context), l);
 }
 
 void IA3Layer::merge_into(const std::string& adapter, Tensor& weight, Tensor& bias) const {

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "autograd/ops/scale.h"
 #include "tests/op_table.h"
 
 namespace cambium::test {
@@ -98,6 +99,22 @@ void add_norms(std::vector<OpRow>& rows) {
 }
 
 struct Sizes { LossReduction reduction; double smoothing; bool weighted; };
+
+void add_scale_features(std::vector<OpRow>& rows) {
+  for (const bool wide : {false, true}) {
+    OpRow r{"scale_features", wide ? "float32 factor" : "", [](const Inputs& x) { return scale_features(x[0], x[1]); },
+            [](const std::vector<Array>& x) { return map(x[0], x[1], [](double a, double b) { return a * b; }); }};
+    if (wide) {
+      // A factor that stays float32 while the input takes the 16-bit types.
+      r.call = [](const Inputs& x) { return scale_features(x[0], item_size(x[0].dtype()) == 2 ? to_dtype(x[1], DType::f32) : x[1]); };
+    }
+    r.samples = {{uniform({7, 5}, 1), uniform({5}, 2)}, {uniform({2, 3, 4}, 3), uniform({4}, 4)}, {uniform({3}, 5), uniform({3}, 6)}, {uniform({0, 4}, 7), uniform({4}, 8)},
+                 {uniform({1, 1}, 9), uniform({1}, 10)}, {uniform({65, 33}, 11), uniform({33}, 12)}};
+    r.bad = {{[] { scale_features(ones({2, 3}), ones({2})); }, "scale_features: expected input (…, N) and factor (N), found [2, 3] and [2]"},
+             {[] { scale_features(ones({2, 3}), ones({3}, DType::f64)); }, "beside an input of"}};
+    rows.push_back(r);
+  }
+}
 
 void add_cross_entropies(std::vector<OpRow>& rows) {
   for (const Sizes& s : std::vector<Sizes>{{LossReduction::mean, 0.0, false}, {LossReduction::sum, 0.1, false}, {LossReduction::none, 0.0, true}, {LossReduction::mean, 0.1, true}}) {
@@ -196,6 +213,7 @@ void add_losses(std::vector<OpRow>& rows) {
 
 std::vector<OpRow> norm_rows() {
   std::vector<OpRow> rows;
+  add_scale_features(rows);
   add_norms(rows);
   add_cross_entropies(rows);
   add_losses(rows);
