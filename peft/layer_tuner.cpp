@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "peft/targets.h"
 
@@ -78,6 +79,7 @@ void LayerTuner::make_adapter(const std::string& name, PeftConfig& config, const
 }
 
 void LayerTuner::strip(const std::string& name) {
+  set_aside_.clear();
   for (const auto& [path, layer] : adapter_layers()) {
     if (layer->has_adapter(name)) layer->delete_adapter(name);
     if (layer->adapters().empty()) model->child(path).replace(layer->base_layer.get());
@@ -136,9 +138,13 @@ std::vector<NamedParameter> LayerTuner::bias_parameters(const std::string& adapt
       if (layer->has_adapter(adapter) && layer->has_bias()) out.emplace_back(path + ".base_layer.bias", layer->bias().slot());
   } else if (which == "all") {
     const auto wrappers = saved_modules();
+    std::set<std::shared_ptr<ParameterSlot>> own;  // adapters have biases too (lora_bias)
+    for (const auto& [path, layer] : adapter_layers())
+      for (const std::string& name : layer->adapters())
+        for (const auto& [key, slot] : layer->adapter_parameters(name)) own.insert(slot);
     for (auto& [name, slot] : model->named_parameters()) {
       const bool in_wrapper = std::any_of(wrappers.begin(), wrappers.end(), [&, n = &name](const auto& w) { return n->starts_with(w.first + "."); });
-      if (is_bias(name) && !in_wrapper) out.emplace_back(name, slot);
+      if (is_bias(name) && !in_wrapper && !own.contains(slot)) out.emplace_back(name, slot);
     }
   }
   return out;

@@ -169,6 +169,20 @@ TEST_CASE("a bias on B is scaled like the rest; it merges into a bias or not at 
   CHECK(contains(error_of<ConfigError>([&] { get_peft_model(tiny_llama(), config); }), "embedding"));
 }
 
+TEST_CASE("biases of the base and of B are told apart") {
+  const TemporaryFolder folder;
+  LoraConfig config = config_of({"c_attn"});
+  config.lora_bias = true;
+  config.bias = "all";
+  auto peft = get_peft_model(tiny_gpt2(), config);
+  peft.save_pretrained(folder.path());
+  const SafetensorsFile file(folder.file("adapter_model.safetensors"));
+  CHECK(file.contains("base_model.model.transformer.h.1.attn.c_attn.lora_B.bias"));
+  CHECK(file.contains("base_model.model.transformer.h.1.attn.c_attn.base_layer.bias"));
+  CHECK(file.names().size() == 2 * 3 + 2 * 6 + 1);
+  CHECK(logits_of(PeftModel::from_pretrained(tiny_gpt2(), folder.path(), "x")) == logits_of(peft));
+}
+
 TEST_CASE("PiSSA and OLoRA: golden products and residuals, in both layouts") {
   const Floats pissa_rest{-.35662913F, .28153586F, -.09719658F, .07673097F, .16223431F, -.12807655F}, olora_rest{-1, -.514287F, -3, -3.54285908F, -5, -6.57143211F};
   for (const bool transposed : {false, true})
