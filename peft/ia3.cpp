@@ -9,7 +9,9 @@ void IA3Layer::add_adapter(const std::string& name, bool ones, bool keep_dtype, 
   const Shape shape = is_feedforward_ ? Shape{1, in_features()} : Shape{out_features(), 1};
   const DType dtype = adapter_dtype(keep_dtype);
   const Device device = weight().get().device();
-  Tensor value = ones ? full(shape, 1.0, dtype, device) : random_normal(shape, key.fold("ia3_l"), 0.0, 1.0, dtype, device);
+  Tensor value;
+  if (weight().get().is_meta()) value = meta(shape, dtype);  // a model for counting gets adapters for counting
+  else value = ones ? full(shape, 1.0, dtype, device) : random_normal(shape, key.fold("ia3_l"), 0.0, 1.0, dtype, device);
   register_adapter(name);
   ia3_l->add(name, std::move(value));
 }

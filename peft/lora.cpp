@@ -22,7 +22,10 @@ void LoraLayer::add_adapter(const std::string& name, const LoraLayerOptions& opt
   const LoraInit init = parse_lora_init(options.init);
   const DType dtype = adapter_dtype(options.keep_dtype);
   LoraFactors values;
-  if (init.changes_base() && !is_embedding()) {
+  const bool without_memory = weight().get().is_meta();  // a model for counting gets adapters for counting
+  if (without_memory) {
+    values = {meta({options.r, in_features()}, dtype), meta({out_features(), options.r}, dtype), options.lora_bias ? meta({out_features()}, dtype) : Tensor(), {}};
+  } else if (init.changes_base() && !is_embedding()) {
     check<StateError>(AdapterLayer::merged_adapters().empty(), path(), ": an adapter that changes the base weight cannot be added while others are merged: unmerge first");
     values = principal_factors(weight().get(), weight_is_transposed(), init, options.r, scale, key);
   } else {
@@ -32,15 +35,15 @@ void LoraLayer::add_adapter(const std::string& name, const LoraLayerOptions& opt
   states_[name] = {options, scale, scale};
   if (values.base.defined()) weight().set(values.base);
   if (is_embedding()) {
-    lora_embedding_A->add(name, to_dtype(values.a, dtype));
-    lora_embedding_B->add(name, to_dtype(values.b, dtype));
+    lora_embedding_A->add(name, values.a);
+    lora_embedding_B->add(name, values.b);
   } else {
-    lora_A->add(name, to_dtype(values.a, dtype));
-    lora_B->add(name, to_dtype(values.b, dtype), values.bias);
+    lora_A->add(name, without_memory ? values.a : to_dtype(values.a, dtype));
+    lora_B->add(name, without_memory ? values.b : to_dtype(values.b, dtype), values.bias);
   }
   if (options.use_dora) {
     NoGrad no_grad;
-    lora_magnitude_vector->add(name, to_dtype(row_lengths(name), dtype));
+    lora_magnitude_vector->add(name, without_memory ? meta({out_features()}, dtype) : to_dtype(row_lengths(name), dtype));
   }
 }
 

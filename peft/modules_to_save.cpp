@@ -40,7 +40,7 @@ void ModulesToSave::add_adapter(const std::string& name, bool keep_dtype) {
   check<ConfigError>(copy != nullptr, path(), ": modules_to_save: a ", original_module->type_name(), " cannot be trained as a copy");
   if (!keep_dtype)
     for (const auto& [parameter, slot] : copy->named_parameters())
-      if (item_size(slot->tensor.dtype()) == 2) slot->tensor = to_dtype(detach(slot->tensor), DType::f32);
+      if (item_size(slot->tensor.dtype()) == 2) slot->tensor = slot->tensor.is_meta() ? meta(slot->tensor.shape(), DType::f32) : to_dtype(detach(slot->tensor), DType::f32);
   modules_to_save_->slots.push_back(std::make_unique<Child<Layer>>(*modules_to_save_, name, copy));
 }
 

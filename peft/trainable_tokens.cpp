@@ -17,6 +17,10 @@ void TrainableTokens::add_adapter(const std::string& name, const std::vector<std
     trainable_tokens_delta->add_tied(name, table_->trainable_tokens_delta->at(name));
     return;
   }
+  if (weight().get().is_meta()) {
+    trainable_tokens_delta->add(name, meta({static_cast<std::int64_t>(tokens.size()), is_embedding() ? out_features() : in_features()}, adapter_dtype(keep_dtype)));
+    return;
+  }
   const Tensor list = from_vector(tokens, {static_cast<std::int64_t>(tokens.size())}, weight().get().device());
   const bool by_column = !is_embedding() && weight_is_transposed();
   const Tensor now = index_select(detach(unmerged_weight()), by_column ? 1 : 0, list);
