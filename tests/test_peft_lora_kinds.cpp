@@ -1,6 +1,9 @@
 // LoRA's kinds: DoRA, biases on B, embeddings, heads, and starts that take their part out of the base.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "autograd/engine.h"
 #include "nn/embedding.h"
 #include "nn/linear.h"
@@ -205,6 +208,39 @@ TEST_CASE("PiSSA and OLoRA: golden products and residuals, in both layouts") {
   LoraLayerOptions large = options_of(3, 2);
   large.init = std::string("pissa");
   CHECK(contains(error_of<ConfigError>([&] { layer_of(false, large); }), "r 3 is larger than the 2"));
+}
+
+TEST_CASE("starts are distributed as they say (Kolmogorov-Smirnov)") {
+  // Largest distance of the empirical distribution from F, times sqrt(n): above 1.36 in one of twenty samples.
+  const auto distance = [](const Tensor& t, const auto& f) {
+    std::vector<double> values = t.to_vector<double>();
+    std::sort(values.begin(), values.end());
+    const double n = static_cast<double>(values.size());
+    double largest = 0;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const double at = f(values[i]);
+      largest = std::max({largest, std::fabs(at - static_cast<double>(i) / n), std::fabs(static_cast<double>(i + 1) / n - at)});
+    }
+    return largest * std::sqrt(n);
+  };
+  const auto uniform = [](double bound) { return [bound](double v) { return std::clamp((v + bound) / (2 * bound), 0.0, 1.0); }; };
+  const auto normal = [](double deviation) { return [deviation](double v) { return 0.5 * std::erfc(-v / (deviation * std::sqrt(2.0))); }; };
+  const auto factors = [](const LoraInit& init, bool embedding = false, bool bias = false) { return initial_factors(init, 16, 300, 200, embedding, bias, DType::f32, Device{}, RandomKey{4, 0}); };
+  using Way = LoraInit::Way;
+  const double by_in = 1 / std::sqrt(300.0), by_r = 0.25;
+  CHECK(distance(factors({Way::kaiming}).a, uniform(by_in)) < 1.36);
+  CHECK(max(abs(factors({Way::kaiming}, false, true).b)).item() == 0);
+  CHECK(max(abs(factors({Way::kaiming}, false, true).bias)).item() == 0);
+  CHECK(distance(factors({Way::gaussian}).a, normal(1.0 / 16)) < 1.36);
+  CHECK(distance(factors({Way::uniform}).a, uniform(by_in)) < 1.36);
+  CHECK(distance(factors({Way::uniform}).b, uniform(by_r)) < 1.36);
+  CHECK(distance(factors({Way::uniform}, false, true).bias, uniform(by_r)) < 1.36);
+  CHECK(distance(factors({Way::uniform}).b, uniform(by_r * 1.1)) > 1.36);  // another bound would be seen
+  for (const Way way : {Way::kaiming, Way::gaussian, Way::pissa}) {
+    CHECK(max(abs(factors({way}, true).a)).item() == 0);
+    CHECK(distance(factors({way}, true).b, normal(1.0)) < 1.36);
+  }
+  CHECK(distance(factors({Way::uniform}, true).a, normal(1.0)) < 1.36);
 }
 
 TEST_CASE("orthogonal: both factors are there and their product is nothing") {
