@@ -82,9 +82,9 @@ TEST_CASE("every kernel runs under some row") {
   }
 }
 
-TEST_CASE("every function of ops.h and of ops/attention.h has a row for each overload") {
+TEST_CASE("every function of ops.h, of ops/attention.h and of ops/scale.h has a row for each overload") {
   const std::string forms = read_text(source_file("autograd/ops/attention.h"));
-  const std::string header = read_text(source_file("autograd/ops.h")) + forms.substr(0, forms.find("namespace cambium::detail"));
+  const std::string header = read_text(source_file("autograd/ops.h")) + forms.substr(0, forms.find("namespace cambium::detail")) + read_text(source_file("autograd/ops/scale.h"));
   // Declarations begin their line with a type; struct members are indented.
   const std::regex declaration(R"(^(?:inline )?[A-Za-z_:0-9]+(?:<[A-Za-z_:0-9]+>)? (operator[-+*/]|[a-z_0-9]+)\()", std::regex::multiline);
   std::map<std::string, int> declared, rows;

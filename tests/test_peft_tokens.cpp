@@ -231,6 +231,7 @@ TEST_CASE("several copies of one module cannot be active at once; containers can
   CHECK(contains(error_of<StateError>([&] { peft.set_adapter(Names{"default", "other"}); }), "lm_head"));
   CHECK(peft.active_adapters() == Names{"default"});
   config.modules_to_save = Names{"layers"};
+  config.target_modules = {"lm_head"};
   CHECK(contains(error_of<ConfigError>([&] { get_peft_model(tiny_llama(), config); }), "ModuleList"));
 }
 
