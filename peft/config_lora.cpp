@@ -20,7 +20,7 @@ std::string lower_case(std::string text) {
 }
 
 bool token_indices(const Json& value, TokenIndices& out) {
-  out = {};
+  out = TokenIndices();
   if (value.is_null()) return true;
   if (value.is_array()) {
     TokenIndices::Tokens tokens;

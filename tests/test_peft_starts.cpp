@@ -14,7 +14,9 @@ using namespace cambium::test;
 TEST_CASE("PiSSA and OLoRA: golden products and residuals, in both layouts") {
   const Floats pissa_rest{-.35662913F, .28153586F, -.09719658F, .07673097F, .16223431F, -.12807655F}, olora_rest{-1, -.514287F, -3, -3.54285908F, -5, -6.57143211F};
   for (const bool transposed : {false, true})
-    for (const auto& [name, rest] : {std::pair{"pissa", pissa_rest}, {"pissa_niter_8", pissa_rest}, {"olora", olora_rest}}) {
+    for (const auto& row : {std::pair{"pissa", pissa_rest}, {"pissa_niter_8", pissa_rest}, {"olora", olora_rest}}) {
+      const char* name = row.first;
+      const Floats& rest = row.second;
       INFO(name);
       LoraLayerOptions options = options_of(1, 2);
       options.init = std::string(name);
