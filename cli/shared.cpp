@@ -56,13 +56,13 @@ std::pair<std::string, std::string> parse_adapter(const std::string& text, std::
 
 std::optional<Tokenizer> find_tokenizer(const std::string& model_path) {
   namespace fs = std::filesystem;
-  if (fs::is_directory(model_path) && !fs::exists(fs::path(model_path) / "tokenizer.json")) return std::nullopt;
+  if (fs::is_directory(model_path) && !Tokenizer::exists(model_path)) return std::nullopt;
   if (model_path.ends_with(".gguf") && !GgufFile(model_path).has("tokenizer.ggml.model")) return std::nullopt;
   return Tokenizer::from_file(model_path);
 }
 
 const Tokenizer& LoadedModel::need_tokenizer() const {
-  check<ConfigError>(tokenizer.has_value(), path, ": this model has no tokenizer.json: give token ids instead of text, or add one to the folder");
+  check<ConfigError>(tokenizer.has_value(), path, ": this model has no tokenizer: give token ids instead of text, or add a tokenizer.json, spiece.model or vocab.txt to the folder");
   return *tokenizer;
 }
 

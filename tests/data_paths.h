@@ -62,6 +62,13 @@ inline std::optional<std::string> model_file(const std::string& name) {
   return detail::absent("model file '" + name + "'", "set CAMBIUM_MODELS to the folder that holds it");
 }
 
+/// A SentencePiece model of the sentencepiece sources, "botchan_en_bpe_1000.model": in $CAMBIUM_MODELS or beside the reference numbers.
+inline std::optional<std::string> sentencepiece_file(const std::string& name) {
+  const std::filesystem::path stored = source_root() / "../shared/data/sentencepiece" / name;
+  if (std::filesystem::exists(stored)) return stored.lexically_normal().string();
+  return model_file("sentencepiece/" + name);
+}
+
 /// The bytes of a file.
 inline std::string read_text(const std::string& path) {
   std::ifstream file(path, std::ios::binary);

@@ -82,9 +82,13 @@ void AddedTokens::add(AddedToken token, const Normalizer& normalizer, const std:
     fail<ConfigError>(where, ": ", quote_for_message(token.content), " is added twice: expected each token once");
   }
   token.shown = token.content;
-  if (token.normalized && normalizer) normalizer(token.shown);
+  if (token.normalized && normalizer) {
+    Text shown(token.content, false);
+    normalizer(shown);
+    token.shown = shown.bytes();
+  }
   // What normalizes to nothing can never be found.
-  if (!token.shown.empty() || token.content.empty()) (token.normalized ? normalized_ : raw_).add(token.shown, token, where);
+  if (token.matched && (!token.shown.empty() || token.content.empty())) (token.normalized ? normalized_ : raw_).add(token.shown, token, where);
   tokens_.push_back(std::move(token));
 }
 

@@ -17,6 +17,7 @@ struct AddedToken {
   bool single_word = false;  ///< only where no word character touches it
   bool lstrip = false, rstrip = false;  ///< takes the white space on that side with it
   bool normalized = false;   ///< looked for in the normalized text
+  bool matched = true;       ///< its text is looked for in inputs at all
   bool special = false;      ///< left out by decode(ids, true)
   std::string shown;         ///< what decoding shows: the content, normalized if it is looked for so
 };

@@ -71,8 +71,8 @@ void BpeModel::add_merge(std::string_view left, std::string_view right, const st
   merges_.insert(left_id, right_id, {merge_count_++, result});
 }
 
-void BpeModel::split(std::string_view piece, std::vector<TokenId>& symbols) const {
-  TokenId pending = kNoToken;  // an unknown that may be fused with the next
+void BpeModel::split(std::string_view piece, std::vector<ModelToken>& symbols) const {
+  ModelToken pending{kNoToken, 0, 0};  // an unknown that may be fused with the next
   std::string decorated;
   const bool plain = options_.continuing_subword_prefix.empty() && options_.end_of_word_suffix.empty();
   for (std::size_t at = 0; at < piece.size();) {
@@ -86,63 +86,68 @@ void BpeModel::split(std::string_view piece, std::vector<TokenId>& symbols) cons
       if (at == piece.size()) decorated += options_.end_of_word_suffix;
       symbol = decorated;
     }
+    const auto first = static_cast<std::uint32_t>(begin), last = static_cast<std::uint32_t>(at);
     if (const TokenId id = vocabulary_.find(symbol); id != kNoToken) {
-      if (pending != kNoToken) symbols.push_back(pending);
-      pending = kNoToken;
-      symbols.push_back(id);
+      if (pending.id != kNoToken) symbols.push_back(pending);
+      pending.id = kNoToken;
+      symbols.push_back({id, first, last});
       continue;
     }
     const auto byte_token = [&](char c) { return byte_tokens_[static_cast<unsigned char>(c)]; };
     if (options_.byte_fallback && std::all_of(symbol.begin(), symbol.end(), [&](char c) { return byte_token(c) != kNoToken; })) {
-      for (const char c : symbol) symbols.push_back(byte_token(c));
+      for (const char c : symbol) symbols.push_back({byte_token(c), first, last});
       continue;
     }
     if (unknown_ == kNoToken) continue;
-    if (pending != kNoToken && !options_.fuse_unknown) symbols.push_back(pending);
-    pending = unknown_;
+    if (pending.id != kNoToken && options_.fuse_unknown) {
+      pending.end = last;
+      continue;
+    }
+    if (pending.id != kNoToken) symbols.push_back(pending);
+    pending = {unknown_, first, last};
   }
-  if (pending != kNoToken) symbols.push_back(pending);
+  if (pending.id != kNoToken) symbols.push_back(pending);
 }
 
-void BpeModel::encode(std::string_view piece, std::vector<std::int64_t>& ids) const {
+void BpeModel::encode(std::string_view piece, std::vector<ModelToken>& tokens) const {
   if (options_.ignore_merges) {
     if (const TokenId id = vocabulary_.find(piece); id != kNoToken) {
-      ids.push_back(id);
+      tokens.push_back({id, 0, static_cast<std::uint32_t>(piece.size())});
       return;
     }
   }
   constexpr std::size_t kShort = 24;
-  std::vector<TokenId> symbols;
+  std::vector<ModelToken> symbols;
   symbols.reserve(piece.size());
   split(piece, symbols);
   if (symbols.size() <= kShort) merge_short(symbols);
   else merge_long(symbols);
-  ids.insert(ids.end(), symbols.begin(), symbols.end());
+  tokens.insert(tokens.end(), symbols.begin(), symbols.end());
 }
 
-void BpeModel::merge_short(std::vector<TokenId>& symbols) const {
+void BpeModel::merge_short(std::vector<ModelToken>& symbols) const {
   std::array<MergeTable::Merge, 24> pairs;  // pairs[i]: of symbols i and i + 1
   std::size_t count = symbols.size();
-  for (std::size_t i = 0; i + 1 < count; ++i) pairs[i] = merges_.find(symbols[i], symbols[i + 1]);
+  for (std::size_t i = 0; i + 1 < count; ++i) pairs[i] = merges_.find(symbols[i].id, symbols[i + 1].id);
   while (count > 1) {
     std::size_t best = 0;
     for (std::size_t i = 1; i + 1 < count; ++i) {
       if (pairs[i].rank < pairs[best].rank) best = i;
     }
     if (pairs[best].rank == kNoToken) break;
-    symbols[best] = pairs[best].result;
+    symbols[best] = {pairs[best].result, symbols[best].begin, symbols[best + 1].end};
     for (std::size_t i = best + 1; i + 1 < count; ++i) {
       symbols[i] = symbols[i + 1];
       pairs[i - 1] = pairs[i];
     }
     --count;
-    if (best > 0) pairs[best - 1] = merges_.find(symbols[best - 1], symbols[best]);
-    if (best + 1 < count) pairs[best] = merges_.find(symbols[best], symbols[best + 1]);
+    if (best > 0) pairs[best - 1] = merges_.find(symbols[best - 1].id, symbols[best].id);
+    if (best + 1 < count) pairs[best] = merges_.find(symbols[best].id, symbols[best + 1].id);
   }
-  symbols.resize(count);
+  symbols.erase(symbols.begin() + static_cast<std::ptrdiff_t>(count), symbols.end());
 }
 
-void BpeModel::merge_long(std::vector<TokenId>& symbols) const {
+void BpeModel::merge_long(std::vector<ModelToken>& symbols) const {
   constexpr std::size_t kNone = SIZE_MAX;
   struct Candidate {
     std::uint32_t rank;
@@ -157,7 +162,7 @@ void BpeModel::merge_long(std::vector<TokenId>& symbols) const {
   }
   std::vector<Candidate> candidates;
   const auto candidate = [&](std::size_t left) {
-    const MergeTable::Merge merge = merges_.find(symbols[left], symbols[next[left]]);
+    const MergeTable::Merge merge = merges_.find(symbols[left].id, symbols[next[left]].id);
     return Candidate{merge.rank, merge.result, left};
   };
   for (std::size_t i = 0; i + 1 < symbols.size(); ++i) {
@@ -169,10 +174,10 @@ void BpeModel::merge_long(std::vector<TokenId>& symbols) const {
     queue.pop();
     const std::size_t left = top.left;
     // Stale: the left symbol is gone, or it or its neighbour has changed since.
-    if (symbols[left] == kNoToken || next[left] == kNone || candidate(left).rank != top.rank) continue;
+    if (symbols[left].id == kNoToken || next[left] == kNone || candidate(left).rank != top.rank) continue;
     const std::size_t right = next[left];
-    symbols[left] = top.result;
-    symbols[right] = kNoToken;
+    symbols[left] = {top.result, symbols[left].begin, symbols[right].end};
+    symbols[right].id = kNoToken;
     next[left] = next[right];
     if (next[left] != kNone) previous[next[left]] = left;
     for (const std::size_t at : {previous[left], left}) {
@@ -180,7 +185,7 @@ void BpeModel::merge_long(std::vector<TokenId>& symbols) const {
       if (const Candidate found = candidate(at); found.rank != kNoToken) queue.push(found);
     }
   }
-  symbols.erase(std::remove(symbols.begin(), symbols.end(), kNoToken), symbols.end());
+  std::erase_if(symbols, [](const ModelToken& symbol) { return symbol.id == kNoToken; });
 }
 
 std::pair<std::string_view, std::string_view> parse_merge(std::string_view line, const std::string& where) {

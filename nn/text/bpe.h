@@ -43,13 +43,13 @@ class BpeModel : public TokenModel {
   /// Rank: the number of merges so far. ConfigError if a part or the whole is no token.
   void add_merge(std::string_view left, std::string_view right, const std::string& where);
 
-  void encode(std::string_view piece, std::vector<std::int64_t>& ids) const override;
+  void encode(std::string_view piece, std::vector<ModelToken>& tokens) const override;
   const Vocabulary& vocabulary() const override { return vocabulary_; }
 
  private:
-  void split(std::string_view piece, std::vector<TokenId>& symbols) const;
-  void merge_short(std::vector<TokenId>& symbols) const;
-  void merge_long(std::vector<TokenId>& symbols) const;
+  void split(std::string_view piece, std::vector<ModelToken>& symbols) const;
+  void merge_short(std::vector<ModelToken>& symbols) const;
+  void merge_long(std::vector<ModelToken>& symbols) const;
 
   Vocabulary vocabulary_;
   BpeOptions options_;

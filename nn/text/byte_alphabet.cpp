@@ -1,6 +1,7 @@
 // Printable Latin-1 bytes stand for themselves, the others for U+0100, U+0101, … in order.
 #include "nn/text/byte_alphabet.h"
 
+#include "nn/text/text.h"
 #include "nn/text/unicode.h"
 
 namespace cambium::detail {
@@ -32,6 +33,18 @@ const Alphabet& alphabet() {
 void append_byte_alphabet(std::string& out, std::string_view bytes) {
   const Alphabet& table = alphabet();
   for (const char c : bytes) out += table.text[static_cast<unsigned char>(c)];
+}
+
+void to_byte_alphabet(Text& text) {
+  const Alphabet& table = alphabet();
+  Rewriter out(text);
+  const std::string_view source = out.source();
+  for (std::size_t at = 0; at < source.size();) {
+    const std::size_t begin = at;
+    at += decode_utf8(source, at).size;
+    for (std::size_t i = begin; i < at; ++i) out.put(table.text[static_cast<unsigned char>(source[i])], begin, at);
+  }
+  out.finish();
 }
 
 void append_from_byte_alphabet(std::string& out, std::string_view token) {

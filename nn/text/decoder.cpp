@@ -1,5 +1,6 @@
 // Decoders: from the texts of tokens back to text.
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <utility>
 
@@ -12,6 +13,17 @@
 namespace cambium::detail {
 
 namespace {
+
+void replace_all(std::string& text, std::string_view from, std::string_view to) {
+  if (text.find(from) == std::string::npos) return;
+  std::string out;
+  std::size_t done = 0;
+  for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, done)) {
+    out.append(text, done, at - done).append(to);
+    done = at + from.size();
+  }
+  text = out.append(text, done);
+}
 
 Decoder byte_level(const Json&, const std::string&) { return byte_level_decoder(); }
 
@@ -96,6 +108,10 @@ Decoder bpe_suffix(const Json& section, const std::string& where) {
   };
 }
 
+Decoder word_piece(const Json& section, const std::string& where) {
+  return word_piece_decoder(text_of(section, "prefix", "##", where), flag_of(section, "cleanup", true, where));
+}
+
 Decoder sequence(const Json& section, const std::string& where) {
   const Json& list = member_of(section, "decoders", where);
   check<ConfigError>(list.is_array(), where, ": decoders: expected a list, found ", list.type_name());
@@ -109,9 +125,9 @@ Decoder sequence(const Json& section, const std::string& where) {
 }
 
 using Make = Decoder (*)(const Json&, const std::string&);
-constexpr std::array<std::pair<std::string_view, Make>, 8> kDecoders{{
+constexpr std::array<std::pair<std::string_view, Make>, 9> kDecoders{{
     {"ByteLevel", byte_level}, {"ByteFallback", byte_fallback}, {"Fuse", fuse}, {"Replace", replace}, {"Strip", strip},
-    {"Metaspace", metaspace}, {"BPEDecoder", bpe_suffix}, {"Sequence", sequence}}};
+    {"Metaspace", metaspace}, {"BPEDecoder", bpe_suffix}, {"WordPiece", word_piece}, {"Sequence", sequence}}};
 
 }  // namespace
 
@@ -125,6 +141,21 @@ Decoder byte_level_decoder() {
     std::string bytes;
     for (const std::string& token : tokens) append_from_byte_alphabet(bytes, token);
     tokens.assign(1, std::move(bytes));
+  };
+}
+
+Decoder word_piece_decoder(std::string prefix, bool cleanup) {
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 11> kCleanup{{
+      {" .", "."}, {" ?", "?"}, {" !", "!"}, {" ,", ","}, {" ' ", "'"}, {" n't", "n't"}, {" 'm", "'m"}, {" do not", " don't"},
+      {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}}};
+  return [prefix = std::move(prefix), cleanup](std::vector<std::string>& tokens) {
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      std::string& token = tokens[i];
+      if (i > 0 && token.starts_with(prefix)) token.erase(0, prefix.size());
+      else if (i > 0) token.insert(0, " ");
+      if (!cleanup) continue;
+      for (const auto& [from, to] : kCleanup) replace_all(token, from, to);
+    }
   };
 }
 

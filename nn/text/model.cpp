@@ -11,7 +11,8 @@ namespace cambium::detail {
 
 std::unique_ptr<TokenModel> make_model(const ModelSource& source) {
   using Make = std::unique_ptr<TokenModel> (*)(const ModelSource&);
-  static constexpr std::array<std::pair<std::string_view, Make>, 2> kModels{{{"BPE", make_bpe}, {"WordLevel", make_word_level}}};
+  static constexpr std::array<std::pair<std::string_view, Make>, 4> kModels{{
+      {"BPE", make_bpe}, {"WordPiece", make_word_piece}, {"Unigram", make_unigram}, {"WordLevel", make_word_level}}};
   // Old files leave the type of BPE out.
   const std::string type = source.fields.contains("type") ? type_of(source.fields, source.where) : "BPE";
   return find_type(kModels, type, source.where)(source);

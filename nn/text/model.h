@@ -11,12 +11,18 @@
 
 namespace cambium::detail {
 
+/// An id and the bytes of the piece that it stands for.
+struct ModelToken {
+  TokenId id;
+  std::uint32_t begin, end;
+};
+
 /// Immutable, so that threads share it.
 class TokenModel {
  public:
   virtual ~TokenModel() = default;
-  /// Appends the ids of a piece, which is valid UTF-8 and not empty.
-  virtual void encode(std::string_view piece, std::vector<std::int64_t>& ids) const = 0;
+  /// Appends the tokens of a piece, which is valid UTF-8, not empty and below 4 GiB.
+  virtual void encode(std::string_view piece, std::vector<ModelToken>& tokens) const = 0;
   virtual const Vocabulary& vocabulary() const = 0;
 };
 
@@ -32,6 +38,8 @@ std::unique_ptr<TokenModel> make_model(const ModelSource& source);
 
 std::unique_ptr<TokenModel> make_bpe(const ModelSource& source);
 std::unique_ptr<TokenModel> make_word_level(const ModelSource& source);
+std::unique_ptr<TokenModel> make_word_piece(const ModelSource& source);
+std::unique_ptr<TokenModel> make_unigram(const ModelSource& source);
 
 /// Reads {"token": id, …}.
 Vocabulary read_vocabulary(std::string_view json, const std::string& where);

@@ -1,7 +1,11 @@
-// Normalizers: Unicode forms, lower case, prefixes, replacements.
+// Normalizers: Unicode forms, lower case, accents, prefixes, replacements, character maps.
+#include <memory>
+#include <optional>
 #include <utility>
 
+#include "nn/text/base64.h"
 #include "nn/text/byte_alphabet.h"
+#include "nn/text/character_map.h"
 #include "nn/text/factory.h"
 #include "nn/text/model.h"
 #include "nn/text/stages.h"
@@ -11,37 +15,143 @@ namespace cambium::detail {
 
 namespace {
 
-Normalizer normal_form(NormalForm form) {
-  return [form](std::string& text) { text = normalize_unicode(text, form); };
+// What `change` makes of the whole text. To trace it, cluster by cluster: canonical composition and order do not reach over a
+// border of grapheme clusters; where a new version of Unicode says otherwise, the tokens count as from anywhere in the text.
+template <class Change>
+void rewrite_whole(Text& text, Change&& change) {
+  Rewriter out(text);
+  const std::string& source = out.source();
+  const std::string whole = change(source);
+  if (text.traced() && whole != source) {
+    std::string parts;
+    std::vector<std::pair<std::size_t, std::size_t>> spans;  // end in the source, end in the parts
+    for (std::size_t at = 0; at < source.size();) {
+      const std::size_t begin = at;
+      at = grapheme_end(source, at);
+      parts += change(std::string_view(source).substr(begin, at - begin));
+      spans.emplace_back(at, parts.size());
+    }
+    if (parts == whole) {
+      std::size_t begin = 0, put = 0;
+      for (const auto& [end, until] : spans) {
+        out.put(std::string_view(whole).substr(put, until - put), begin, end);
+        begin = end, put = until;
+      }
+      return out.finish();
+    }
+    out.put(whole, 0, source.size());
+    return out.finish();
+  }
+  if (text.traced()) out.keep(0, source.size());
+  else out.put(whole, 0, source.size());
+  out.finish();
 }
 
-Normalizer lowercase(const Json&, const std::string&) {
-  return [](std::string& text) { text = to_lower_case(text); };
+// put(out, character, begin, end) for every character.
+template <class Put>
+void rewrite_characters(Text& text, Put&& put) {
+  Rewriter out(text);
+  for (std::size_t at = 0; at < out.source().size();) {
+    const std::size_t begin = at;
+    const char32_t character = next_character(out.source(), at);
+    put(out, character, begin, at);
+  }
+  out.finish();
+}
+
+void lower_case(Text& text) {
+  rewrite_characters(text, [](Rewriter& out, char32_t, std::size_t begin, std::size_t end) {
+    out.put(to_lower_case(std::string_view(out.source()).substr(begin, end - begin)), begin, end);
+  });
+}
+
+template <class Predicate>
+void drop_characters(Text& text, Predicate&& drops) {
+  rewrite_characters(text, [&](Rewriter& out, char32_t c, std::size_t begin, std::size_t end) {
+    if (!drops(c)) out.keep(begin, end);
+  });
+}
+
+Normalizer normal_form(NormalForm form) {
+  return [form](Text& text) { rewrite_whole(text, [form](std::string_view part) { return normalize_unicode(part, form); }); };
+}
+
+Normalizer lowercase(const Json&, const std::string&) { return lower_case; }
+
+Normalizer strip_accents(const Json&, const std::string&) {
+  return [](Text& text) { drop_characters(text, is_mark); };
 }
 
 Normalizer prepend(const Json& section, const std::string& where) {
-  return [prefix = text_of(section, "prepend", where)](std::string& text) {
-    if (!text.empty()) text.insert(0, prefix);
+  return [prefix = text_of(section, "prepend", where)](Text& text) {
+    if (!text.empty()) detail::prepend(text, prefix);
   };
 }
 
 Normalizer replace(const Json& section, const std::string& where) {
-  return [pattern = read_pattern(section, where), content = text_of(section, "content", where)](std::string& text) {
-    for (const Regex& regex : pattern) text = regex.replace(text, content);
+  return [pattern = read_pattern(section, where), content = text_of(section, "content", where)](Text& text) {
+    for (const Regex& regex : pattern) replace_matches(text, regex, content);
   };
 }
 
 Normalizer strip(const Json& section, const std::string& where) {
   const bool left = flag_of(section, "strip_left", true, where), right = flag_of(section, "strip_right", true, where);
-  return [=](std::string& text) { text = std::string(trim_white_space(text, left, right)); };
+  return [=](Text& text) {
+    const std::string_view whole = text.bytes(), rest = trim_white_space(whole, left, right);
+    const auto begin = static_cast<std::size_t>(rest.data() - whole.data());
+    text = text.slice(begin, begin + rest.size());
+  };
 }
 
-Normalizer byte_level(const Json&, const std::string&) {
-  return [](std::string& text) {
-    std::string bytes;
-    append_byte_alphabet(bytes, text);
-    text = std::move(bytes);
+Normalizer byte_level(const Json&, const std::string&) { return to_byte_alphabet; }
+
+// Control characters go, and what is white space to Moses becomes a blank (sentencepiece, builder.cc: nmt_nfkc).
+Normalizer nmt(const Json&, const std::string&) {
+  return [](Text& text) {
+    rewrite_characters(text, [](Rewriter& out, char32_t c, std::size_t begin, std::size_t end) {
+      const bool drops = (c >= 1 && c <= 8) || c == 0xB || (c >= 0xE && c <= 0x1F) || c == 0x7F || c == 0x8F || c == 0x9F;
+      const bool blank = c == 9 || c == 0xA || c == 0xC || c == 0xD || c == 0x1680 || (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 ||
+                         c == 0x2581 || c == 0xFEFF || c == 0xFFFD;
+      if (blank) out.put(" ", begin, end);
+      else if (!drops) out.keep(begin, end);
+    });
   };
+}
+
+// The reference maps a grapheme cluster below six bytes as one, by the shortest rule that its bytes begin with, and all else by character.
+Normalizer precompiled(const Json& section, const std::string& where) {
+  const auto found = section.find("precompiled_charsmap");
+  if (found == section.end() || found->is_null()) return {};
+  auto map = std::make_shared<const CharacterMap>(decode_base64(text_of(section, "precompiled_charsmap", where), where), where + ": precompiled_charsmap");
+  return [map = std::move(map)](Text& text) {
+    Rewriter out(text);
+    const std::string_view source = out.source();
+    for (std::size_t at = 0; at < source.size();) {
+      const std::size_t begin = at;
+      at = grapheme_end(source, at);
+      const std::string_view cluster = source.substr(begin, at - begin);
+      const auto mapped = cluster.size() < 6 ? map->shortest(cluster) : std::nullopt;
+      if (mapped) {
+        out.put(mapped->text, begin, at);
+        continue;
+      }
+      for (std::size_t inner = begin; inner < at;) {
+        const std::size_t first = inner;
+        next_character(source, inner);
+        if (const auto one = map->shortest(source.substr(first, inner - first))) out.put(one->text, first, inner);
+        else out.keep(first, inner);
+      }
+    }
+    out.finish();
+  };
+}
+
+Normalizer bert(const Json& section, const std::string& where) {
+  BertNormalizerOptions options{.clean_text = flag_of(section, "clean_text", true, where),
+                                .handle_chinese_chars = flag_of(section, "handle_chinese_chars", true, where),
+                                .lowercase = flag_of(section, "lowercase", true, where)};
+  options.strip_accents = flag_of(section, "strip_accents", options.lowercase, where);
+  return bert_normalizer(options);
 }
 
 Normalizer sequence(const Json& section, const std::string& where) {
@@ -49,7 +159,7 @@ Normalizer sequence(const Json& section, const std::string& where) {
   check<ConfigError>(list.is_array(), where, ": normalizers: expected a list, found ", list.type_name());
   std::vector<Normalizer> steps;
   for (const Json& item : list) steps.push_back(make_normalizer(item, where + "[" + std::to_string(steps.size()) + "]"));
-  return [steps](std::string& text) {
+  return [steps](Text& text) {
     for (const Normalizer& step : steps) {
       if (step) step(text);
     }
@@ -60,10 +170,11 @@ template <NormalForm form>
 Normalizer make_form(const Json&, const std::string&) { return normal_form(form); }
 
 using Make = Normalizer (*)(const Json&, const std::string&);
-constexpr std::array<std::pair<std::string_view, Make>, 10> kNormalizers{{
+constexpr std::array<std::pair<std::string_view, Make>, 14> kNormalizers{{
     {"NFC", make_form<NormalForm::nfc>}, {"NFD", make_form<NormalForm::nfd>}, {"NFKC", make_form<NormalForm::nfkc>},
     {"NFKD", make_form<NormalForm::nfkd>}, {"Lowercase", lowercase}, {"Prepend", prepend}, {"Replace", replace},
-    {"Strip", strip}, {"ByteLevel", byte_level}, {"Sequence", sequence}}};
+    {"Strip", strip}, {"StripAccents", strip_accents}, {"ByteLevel", byte_level}, {"Nmt", nmt}, {"Precompiled", precompiled},
+    {"BertNormalizer", bert}, {"Sequence", sequence}}};
 
 }  // namespace
 
@@ -73,5 +184,29 @@ Normalizer make_normalizer(const Json& section, const std::string& where) {
 }
 
 Normalizer unicode_normalizer(std::string_view form) { return find_type(kNormalizers, form, "normalizer")(Json(), "normalizer"); }
+
+Normalizer bert_normalizer(const BertNormalizerOptions& options) {
+  return [options](Text& text) {
+    if (options.clean_text) {
+      rewrite_characters(text, [](Rewriter& out, char32_t c, std::size_t begin, std::size_t end) {
+        if (is_white_space(c)) out.put(" ", begin, end);
+        else if (c != 0 && c != 0xFFFD && !is_control(c)) out.keep(begin, end);
+      });
+    }
+    if (options.handle_chinese_chars) {
+      rewrite_characters(text, [](Rewriter& out, char32_t c, std::size_t begin, std::size_t end) {
+        const bool ideograph = is_ideograph(c);
+        if (ideograph) out.put(" ", begin, end);
+        out.keep(begin, end);
+        if (ideograph) out.put(" ", begin, end);
+      });
+    }
+    if (options.strip_accents) {
+      rewrite_whole(text, [](std::string_view part) { return normalize_unicode(part, NormalForm::nfd); });
+      drop_characters(text, is_nonspacing_mark);
+    }
+    if (options.lowercase) lower_case(text);
+  };
+}
 
 }  // namespace cambium::detail

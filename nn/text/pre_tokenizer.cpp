@@ -81,8 +81,8 @@ template <class Find>
 void cut(std::vector<Piece>& pieces, Find&& find) {
   std::vector<Piece> cut_pieces;
   for (const Piece& piece : pieces) {
-    for (const Span& span : find(piece.text)) {
-      if (span.begin < span.end) cut_pieces.push_back({piece.text.substr(span.begin, span.end - span.begin), piece.at_start && span.begin == 0});
+    for (const Span& span : find(piece.text.bytes())) {
+      if (span.begin < span.end) cut_pieces.push_back({piece.text.slice(span.begin, span.end), piece.at_start && span.begin == 0});
     }
   }
   pieces = std::move(cut_pieces);
@@ -130,6 +130,12 @@ PreTokenizer white_space_split(const Json&, const std::string&) {
   return split_by_character(is_white_space, SplitBehavior::removed);
 }
 
+PreTokenizer bert(const Json&, const std::string&) { return bert_pre_tokenizer(); }
+
+PreTokenizer split_at_delimiter(const Json& section, const std::string& where) {
+  return split_pre_tokenizer(Regex::literal(character_of(section, "delimiter", "", where), where), SplitBehavior::removed);
+}
+
 // \w+|[^\w\s]+ with what lies between removed.
 PreTokenizer white_space(const Json&, const std::string&) {
   return [](std::vector<Piece>& pieces) {
@@ -157,9 +163,9 @@ PreTokenizer metaspace(const Json& section, const std::string& where) {
   const Regex blank = Regex::literal(" ", where), cut_mark = Regex::literal(mark, where);
   return [=](std::vector<Piece>& pieces) {
     for (Piece& piece : pieces) {
-      piece.text = blank.replace(piece.text, mark);
+      replace_matches(piece.text, blank, mark);
       const bool prepends = scheme == "always" || (scheme == "first" && piece.at_start);
-      if (prepends && !piece.text.starts_with(mark)) piece.text.insert(0, mark);
+      if (prepends && !piece.text.bytes().starts_with(mark)) prepend(piece.text, mark);
     }
     if (splits) split_pre_tokenizer(cut_mark, SplitBehavior::merged_with_next)(pieces);
   };
@@ -174,9 +180,10 @@ PreTokenizer sequence(const Json& section, const std::string& where) {
 }
 
 using Make = PreTokenizer (*)(const Json&, const std::string&);
-constexpr std::array<std::pair<std::string_view, Make>, 8> kPreTokenizers{{
+constexpr std::array<std::pair<std::string_view, Make>, 10> kPreTokenizers{{
     {"ByteLevel", byte_level}, {"Split", split}, {"Digits", digits}, {"Punctuation", punctuation}, {"Whitespace", white_space},
-    {"WhitespaceSplit", white_space_split}, {"Metaspace", metaspace}, {"Sequence", sequence}}};
+    {"WhitespaceSplit", white_space_split}, {"Metaspace", metaspace}, {"BertPreTokenizer", bert},
+    {"CharDelimiterSplit", split_at_delimiter}, {"Sequence", sequence}}};
 
 }  // namespace
 
@@ -208,16 +215,16 @@ PreTokenizer byte_level_pre_tokenizer(bool add_prefix_space, bool use_regex) {
   return [add_prefix_space, split = std::move(split)](std::vector<Piece>& pieces) {
     if (add_prefix_space) {
       for (Piece& piece : pieces) {
-        if (!piece.text.starts_with(' ')) piece.text.insert(0, " ");
+        if (!piece.text.bytes().starts_with(' ')) prepend(piece.text, " ");
       }
     }
     if (split) split(pieces);
-    for (Piece& piece : pieces) {
-      std::string printable;
-      append_byte_alphabet(printable, piece.text);
-      piece.text = std::move(printable);
-    }
+    for (Piece& piece : pieces) to_byte_alphabet(piece.text);
   };
+}
+
+PreTokenizer bert_pre_tokenizer() {
+  return pre_tokenizer_sequence({split_by_character(is_white_space, SplitBehavior::removed), split_by_character(is_punctuation, SplitBehavior::isolated)});
 }
 
 PreTokenizer pre_tokenizer_sequence(std::vector<PreTokenizer> steps) {

@@ -7,6 +7,7 @@
 #include <array>
 
 #include "kernels/error.h"
+#include "nn/text/text.h"
 #include "nn/text/unicode.h"
 #include "tensor/json_reader.h"
 
@@ -160,6 +161,20 @@ std::string Regex::replace(std::string_view text, std::string_view content) cons
     done = match->end;
   }
   return out += text.substr(done);
+}
+
+void replace_matches(Text& text, const Regex& regex, std::string_view content) {
+  Regex::Matcher matcher(regex);
+  Rewriter out(text);
+  std::size_t done = 0;
+  matcher.start(out.source());
+  while (const auto match = matcher.next()) {
+    out.keep(done, match->begin);
+    out.put(content, match->begin, match->end);
+    done = match->end;
+  }
+  out.keep(done, out.source().size());
+  out.finish();
 }
 
 }  // namespace cambium::detail

@@ -47,4 +47,8 @@ class Regex {
   std::shared_ptr<const Code> code_;
 };
 
+class Text;
+/// The same in a text on its way through the stages.
+void replace_matches(Text& text, const Regex& regex, std::string_view content);
+
 }  // namespace cambium::detail

@@ -8,22 +8,34 @@
 #include <vector>
 
 #include "nn/text/regex.h"
+#include "nn/text/text.h"
 #include "tensor/json.h"
 
 namespace cambium::detail {
 
 /// Rewrites a text before it is cut. Empty function: nothing to do (so for all stages).
-using Normalizer = std::function<void(std::string&)>;
+using Normalizer = std::function<void(Text&)>;
 
 struct Piece {
-  std::string text;
+  Text text;
   bool at_start = false;  ///< the original text begins here
 };
 /// Cuts pieces into smaller ones and may rewrite them; empty pieces are left out.
 using PreTokenizer = std::function<void(std::vector<Piece>&)>;
 
-/// Puts special tokens around the ids of one text.
-using PostProcessor = std::function<void(std::vector<std::int64_t>&)>;
+/// What stands in the ids of one text or of two: special tokens, or a text.
+struct TemplateItem {
+  std::int64_t sequence = -1;  ///< 0 or 1: that text; -1: `id`
+  std::int64_t id = 0;
+  std::int64_t type_id = 0;
+};
+
+/// Puts special tokens around and between texts.
+struct PostProcessor {
+  std::vector<TemplateItem> single{{.sequence = 0}};
+  std::vector<TemplateItem> pair{{.sequence = 0}, {.sequence = 1, .type_id = 1}};
+  bool trims_origins = false;  ///< white space at a token's ends does not count to its origin
+};
 
 /// Turns the texts of tokens into those that, joined, are the decoded text. Byte-level decoders leave bytes that need not be
 /// valid UTF-8.
@@ -32,7 +44,7 @@ using Decoder = std::function<void(std::vector<std::string>&)>;
 /// What a split does with the matches of its pattern.
 enum class SplitBehavior : std::uint8_t { removed, isolated, merged_with_previous, merged_with_next, contiguous };
 
-// From JSON: null gives an empty function; ConfigError names a type that is not supported, and what is.
+// From JSON: null gives an empty stage; ConfigError names a type that is not supported, and what is.
 Normalizer make_normalizer(const Json& section, const std::string& where);
 PreTokenizer make_pre_tokenizer(const Json& section, const std::string& where);
 PostProcessor make_post_processor(const Json& section, const std::string& where);
@@ -46,6 +58,21 @@ PreTokenizer digits_pre_tokenizer(bool individual);
 PreTokenizer byte_level_pre_tokenizer(bool add_prefix_space, bool use_regex);
 PreTokenizer pre_tokenizer_sequence(std::vector<PreTokenizer> steps);
 Decoder byte_level_decoder();
+
+struct BertNormalizerOptions {
+  bool clean_text = true;            ///< drops control characters, makes every white space a blank
+  bool handle_chinese_chars = true;  ///< blanks around each ideograph
+  bool strip_accents = true;
+  bool lowercase = true;
+};
+/// Devlin et al. 2019, tokenization.py.
+Normalizer bert_normalizer(const BertNormalizerOptions& options);
+/// Cuts at white space, which goes, and around each punctuation mark.
+PreTokenizer bert_pre_tokenizer();
+/// [CLS] a [SEP] b [SEP]
+PostProcessor bert_post_processor(std::int64_t cls, std::int64_t sep);
+/// A token without the prefix begins a word. `cleanup` closes up punctuation and English contractions.
+Decoder word_piece_decoder(std::string prefix, bool cleanup);
 
 /// "pattern": {"String": …} or {"Regex": …}; nothing if the string is empty, which never matches.
 std::vector<Regex> read_pattern(const Json& section, const std::string& where);

@@ -2,10 +2,12 @@
 #include "nn/text/tokenizer.h"
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
 
 #include "kernels/error.h"
+#include "nn/text/sentencepiece.h"
 #include "nn/text/tokenizer_state.h"
 #include "nn/text/unicode.h"
 #include "tensor/gguf.h"
@@ -14,6 +16,11 @@
 namespace cambium {
 
 namespace detail {
+
+namespace {
+// In the order in which a folder is searched: the file that spells all rules out first.
+constexpr std::array<std::string_view, 4> kTokenizerFiles{"tokenizer.json", "spiece.model", "tokenizer.model", "vocab.txt"};
+}  // namespace
 
 std::optional<std::int64_t> TokenizerState::find(std::string_view token) const {
   if (const AddedToken* found = added.find(std::string(token))) return found->id;
@@ -69,9 +76,11 @@ void finish_state(TokenizerState& state, const std::string& where) {
     state.vocab_size = std::max(state.vocab_size, token.id + 1);
   }
   state.added.finish();
-  std::vector<std::int64_t> around;
-  if (state.post_processor) state.post_processor(around);
-  for (const std::int64_t id : around) check<ConfigError>(state.text(id).has_value(), where, ": post_processor: no token has the id ", id);
+  for (const auto* items : {&state.post_processor.single, &state.post_processor.pair}) {
+    for (const TemplateItem& item : *items) {
+      check<ConfigError>(item.sequence >= 0 || state.text(item.id).has_value(), where, ": post_processor: no token has the id ", item.id);
+    }
+  }
 }
 
 }  // namespace detail
@@ -90,41 +99,28 @@ Tokenizer Tokenizer::from_file(const std::string& path) {
   namespace fs = std::filesystem;
   if (path.ends_with(".gguf")) return from_gguf(GgufFile(path));
   const bool is_folder = fs::is_directory(path);
-  const fs::path file = is_folder ? fs::path(path) / "tokenizer.json" : fs::path(path);
-  check<FileError>(fs::is_regular_file(file), "tokenizer: ", file.string(), ": expected a tokenizer.json or a folder with one, found none");
-  auto state = std::make_shared<detail::TokenizerState>(detail::state_from_json(detail::read_text_file(file.string()), file.string()));
+  fs::path file = path;
+  if (is_folder) {
+    const auto name = std::find_if(detail::kTokenizerFiles.begin(), detail::kTokenizerFiles.end(), [&](std::string_view found) { return fs::is_regular_file(file / found); });
+    check<FileError>(name != detail::kTokenizerFiles.end(), "tokenizer: ", path, ": expected a folder with a tokenizer.json, spiece.model, tokenizer.model or vocab.txt, found none of them");
+    file /= *name;
+  }
+  check<FileError>(fs::is_regular_file(file), "tokenizer: ", file.string(), ": expected a tokenizer.json, a .model, a vocab.txt or a folder with one, found none");
+  const std::string where = file.string();
+  auto state = std::make_shared<detail::TokenizerState>([&] {
+    if (file.extension() == ".txt") return detail::state_from_vocab_file(where);
+    if (file.extension() != ".model") return detail::state_from_json(detail::read_text_file(where), where);
+    if (is_folder) return detail::state_from_sentencepiece_folder(path, where);
+    detail::TokenizerState alone = detail::state_from_sentencepiece(detail::read_sentencepiece_file(detail::read_text_file(where), where), false, where);
+    detail::finish_state(alone, where);
+    return alone;
+  }());
   if (is_folder) detail::read_companions(*state, path);
   return Tokenizer(std::move(state));
 }
 
-std::vector<std::int64_t> Tokenizer::encode(std::string_view text, bool add_special_tokens) const {
-  using namespace detail;
-  const TokenizerState& state = *state_;
-  std::string repaired;
-  if (!is_valid_utf8(text)) text = repaired = repair_utf8(text);
-  std::vector<std::int64_t> ids;
-  const auto encode_text = [&](std::string_view piece, bool at_start) {
-    std::vector<Piece> pieces{{std::string(piece), at_start}};
-    if (state.pre_tokenizer) state.pre_tokenizer(pieces);
-    for (const Piece& part : pieces) {
-      if (!part.text.empty()) state.model->encode(part.text, ids);
-    }
-  };
-  for (const Segment& segment : state.added.raw().split(text)) {
-    if (segment.id >= 0) {
-      ids.push_back(segment.id);
-      continue;
-    }
-    const bool at_start = segment.text.data() == text.data();
-    std::string normalized(segment.text);
-    if (state.normalizer) state.normalizer(normalized);
-    for (const Segment& inner : state.added.normalized().split(normalized)) {
-      if (inner.id >= 0) ids.push_back(inner.id);
-      else encode_text(inner.text, at_start && inner.text.data() == normalized.data());
-    }
-  }
-  if (add_special_tokens && state.post_processor) state.post_processor(ids);
-  return ids;
+bool Tokenizer::exists(const std::string& folder) {
+  return std::any_of(detail::kTokenizerFiles.begin(), detail::kTokenizerFiles.end(), [&](std::string_view name) { return std::filesystem::is_regular_file(std::filesystem::path(folder) / name); });
 }
 
 std::string Tokenizer::decode(const std::vector<std::int64_t>& ids, bool skip_special_tokens) const {

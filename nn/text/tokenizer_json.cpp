@@ -48,12 +48,8 @@ void read_added_tokens(TokenizerState& state, const Json& list, const std::strin
     if (!id.is_number_unsigned() || id.get<std::uint64_t>() > INT32_MAX) {
       fail<ConfigError>(here, ": id: expected a whole number in 0 … 2147483647, found ", id.dump());
     }
-    AddedToken token{.id = id.get<std::int64_t>(), .content = text_of(item, "content", here)};
-    token.single_word = flag_of(item, "single_word", false, here);
-    token.lstrip = flag_of(item, "lstrip", false, here);
-    token.rstrip = flag_of(item, "rstrip", false, here);
-    token.special = flag_of(item, "special", false, here);
-    token.normalized = flag_of(item, "normalized", !token.special, here);
+    AddedToken token = read_added_token(item, here);
+    token.id = id.get<std::int64_t>();
     // The reference skips the empty token, which stands nowhere.
     if (!token.content.empty()) state.added.add(std::move(token), state.normalizer, here);
   }
@@ -87,6 +83,16 @@ std::string template_text(const Json& config, const std::string& where) {
 }
 
 }  // namespace
+
+AddedToken read_added_token(const Json& item, const std::string& where) {
+  AddedToken token{.content = text_of(item, "content", where)};
+  token.single_word = flag_of(item, "single_word", false, where);
+  token.lstrip = flag_of(item, "lstrip", false, where);
+  token.rstrip = flag_of(item, "rstrip", false, where);
+  token.special = flag_of(item, "special", false, where);
+  token.normalized = flag_of(item, "normalized", !token.special, where);
+  return token;
+}
 
 TokenizerState state_from_json(std::string_view json, const std::string& where) {
   check_json(json, where, 64);
@@ -122,7 +128,7 @@ void read_companions(TokenizerState& state, const std::string& folder) {
     set_from(*config, "pad_token", state.pad_id, where);
     if (state.chat_template.empty()) state.chat_template = template_text(*config, where);
   }
-  if (state.eos_id) state.stop_ids.push_back(*state.eos_id);
+  if (state.eos_id && state.stop_ids.empty()) state.stop_ids.push_back(*state.eos_id);
   if (const auto config = companion(folder, "generation_config.json")) {
     const std::string where = folder + "/generation_config.json";
     const auto ids_of = [&](const char* key) {

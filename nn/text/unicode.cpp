@@ -138,6 +138,40 @@ bool is_word_character(char32_t c) {
          (c >= 0x1F170 && c <= 0x1F189);  // letters in circles and squares are Other_Alphabetic
 }
 
+bool is_mark(char32_t c) {
+  const auto kind = category(c);
+  return kind >= UTF8PROC_CATEGORY_MN && kind <= UTF8PROC_CATEGORY_ME;
+}
+
+bool is_nonspacing_mark(char32_t c) { return c >= 0x80 && category(c) == UTF8PROC_CATEGORY_MN; }
+
+bool is_control(char32_t c) {
+  if (c < 0x80) return c < 0x20 || c == 0x7F;
+  const auto kind = category(c);
+  return kind >= UTF8PROC_CATEGORY_CC && kind <= UTF8PROC_CATEGORY_CO;
+}
+
+// Devlin et al. 2019, tokenization.py: the blocks of unified ideographs, not kana or hangul.
+bool is_ideograph(char32_t c) {
+  return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) ||
+         (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) || (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
+}
+
+std::size_t grapheme_end(std::string_view text, std::size_t at) {
+  utf8proc_int32_t state = 0;
+  char32_t previous = next_character(text, at);
+  while (at < text.size()) {
+    std::size_t next = at;
+    const char32_t character = next_character(text, next);
+    if (previous < 0x80 && character < 0x80 ? !(previous == '\r' && character == '\n')
+                                            : utf8proc_grapheme_break_stateful(static_cast<utf8proc_int32_t>(previous), static_cast<utf8proc_int32_t>(character), &state)) {
+      break;
+    }
+    previous = character, at = next;
+  }
+  return at;
+}
+
 std::string_view trim_white_space(std::string_view text, bool left, bool right) {
   std::size_t begin = 0, end = text.size();
   while (left && begin < end) {

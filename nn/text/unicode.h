@@ -39,6 +39,14 @@ bool is_numeric(char32_t character);       ///< Nd, Nl, No
 bool is_punctuation(char32_t character);   ///< P* and every ASCII punctuation mark
 bool is_word_character(char32_t character);  ///< alphabetic, mark, decimal digit, connector or joiner (UTS 18, \w)
 
+bool is_mark(char32_t character);            ///< Mn, Mc, Me
+bool is_nonspacing_mark(char32_t character); ///< Mn
+bool is_control(char32_t character);         ///< Cc, Cf, Co, Cs
+bool is_ideograph(char32_t character);       ///< what BERT cuts as Chinese characters
+
+/// The end of the extended grapheme cluster (UAX 29) that starts at `at` < text.size().
+std::size_t grapheme_end(std::string_view text, std::size_t at);
+
 /// `text` without white space at the chosen ends.
 std::string_view trim_white_space(std::string_view text, bool left = true, bool right = true);
 

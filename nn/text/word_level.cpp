@@ -13,11 +13,11 @@ class WordLevelModel : public TokenModel {
       : vocabulary_(read_vocabulary(source.vocab, source.where)), where_(source.where),
         unknown_(vocabulary_.find(text_of(source.fields, "unk_token", "<unk>", source.where))) {}
 
-  void encode(std::string_view piece, std::vector<std::int64_t>& ids) const override {
+  void encode(std::string_view piece, std::vector<ModelToken>& tokens) const override {
     TokenId id = vocabulary_.find(piece);
     if (id == kNoToken) id = unknown_;
     check<ConfigError>(id != kNoToken, where_, ": word ", quote_for_message(piece), " is not in the vocab, and unk_token is not either");
-    ids.push_back(id);
+    tokens.push_back({id, 0, static_cast<std::uint32_t>(piece.size())});
   }
   const Vocabulary& vocabulary() const override { return vocabulary_; }
 
