@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <iostream>
 
+#include "peft/prompt_tuner.h"
+
 namespace cambium {
 
 namespace {
@@ -12,7 +14,7 @@ namespace {
 std::shared_ptr<Tuner> make_tuner(std::shared_ptr<PretrainedModel> base, const PeftConfig& config) {
   if (std::holds_alternative<LoraConfig>(config)) return std::make_shared<LoraModel>(std::move(base));
   if (std::holds_alternative<IA3Config>(config)) return std::make_shared<IA3Model>(std::move(base));
-  fail<ConfigError>("peft_type ", peft_type_of(config), " is not supported yet");
+  return std::make_shared<PromptTuner>(std::move(base));
 }
 
 std::string with_commas(std::int64_t number) {

@@ -9,6 +9,7 @@
 #include "peft/peft_model.h"
 #include "peft/trainable_tokens.h"
 #include "tests/temporary_folder.h"
+#include "tests/goldens/prompt_methods.h"
 
 namespace cambium::test {
 
@@ -82,44 +83,6 @@ void compare_set(const std::string& kind, const std::vector<NamedTensor>& found,
   for (const auto& [key, tensor] : rest) out.failure(kind + ": '" + key + "' was not found");
 }
 
-/// Gradients at the stored values, five AdamW steps, the losses on the way and the parameters at the end.
-void compare_training(const CaseFiles& files, const PeftModel& model, Comparison& out) {
-  ForwardContext context;
-  context.training = true;
-  ModelInput input = files.input();
-  input.want_logits = files.task() == Task::feature_extraction;
-  const std::vector<NamedParameter> parameters = file_parameters(model);
-  const Json& o = files.json.at("optimizer");
-  if (o.at("name") != "adamw") out.failure("optimizer '" + o.at("name").get<std::string>() + "' is not known");
-  AdamWConfig config;
-  config.learning_rate = o.at("lr").get<double>();
-  config.beta1 = o.at("betas").at(0).get<double>();
-  config.beta2 = o.at("betas").at(1).get<double>();
-  config.epsilon = o.at("eps").get<double>();
-  config.weight_decay = o.at("weight_decay").get<double>();
-  config.missing_gradient = MissingGradient::zero;
-  AdamW optimizer(parameters, config);
-  const Json& losses = files.json.at("losses");
-  const std::size_t steps = o.at("steps").get<std::size_t>();
-  out.same("steps", losses.size() == steps + 1, "a loss before each step and one after the last are expected");
-  for (std::size_t step = 0; step < losses.size(); ++step) {
-    const Tensor loss = loss_of(files.task(), input, model.forward(input, context));
-    out.within("losses", std::fabs(loss.item() - std::stod(losses.at(step).get<std::string>())), files.tolerance("losses"));
-    if (step == steps) break;
-    backward(loss);
-    if (step == 0) {
-      std::vector<NamedTensor> grads;
-      for (const auto& [key, slot] : parameters) grads.emplace_back(key, slot->tensor.grad().defined() ? slot->tensor.grad() : zeros_like(slot->tensor));
-      compare_set("grads", grads, read_tensors((fs::path(files.folder) / "grads.safetensors").string()), files.tolerance("grads"), out);
-    }
-    optimizer.step();
-    optimizer.zero_grad();
-  }
-  std::vector<NamedTensor> after;
-  for (const auto& [key, slot] : parameters) after.emplace_back(key, detach(slot->tensor));
-  compare_set("after", after, read_tensors((fs::path(files.folder) / "after.safetensors").string()), files.tolerance("after"), out);
-}
-
 /// Weights, logits and loss of the model with the adapter merged into it.
 void compare_merged(const CaseFiles& files, Comparison& out) {
   NoGrad no_grad;
@@ -165,11 +128,47 @@ void compare_layers(const CaseFiles& files, Comparison& out) {
   compare_targets(files, model, out);
   compare_saved(files, model, out);
   if (files.json.contains("generate")) compare_generation(files, model.model(), "with_adapter", out);
-  compare_training(files, model, out);
+  compare_training(files, model, file_parameters(model), out);
   compare_merged(files, out);
 }
 
 }  // namespace
+
+void compare_training(const CaseFiles& files, const PeftModel& model, const std::vector<NamedParameter>& parameters, Comparison& out) {
+  ForwardContext context;
+  context.training = true;
+  ModelInput input = files.input();
+  input.want_logits = files.task() == Task::feature_extraction;
+  const Json& o = files.json.at("optimizer");
+  if (o.at("name") != "adamw") out.failure("optimizer '" + o.at("name").get<std::string>() + "' is not known");
+  AdamWConfig config;
+  config.learning_rate = o.at("lr").get<double>();
+  config.beta1 = o.at("betas").at(0).get<double>();
+  config.beta2 = o.at("betas").at(1).get<double>();
+  config.epsilon = o.at("eps").get<double>();
+  config.weight_decay = o.at("weight_decay").get<double>();
+  config.missing_gradient = MissingGradient::zero;
+  AdamW optimizer(parameters, config);
+  const Json& losses = files.json.at("losses");
+  const std::size_t steps = o.at("steps").get<std::size_t>();
+  out.same("steps", losses.size() == steps + 1, "a loss before each step and one after the last are expected");
+  for (std::size_t step = 0; step < losses.size(); ++step) {
+    const Tensor loss = loss_of(files.task(), input, model.forward(input, context));
+    out.within("losses", std::fabs(loss.item() - std::stod(losses.at(step).get<std::string>())), files.tolerance("losses"));
+    if (step == steps) break;
+    backward(loss);
+    if (step == 0) {
+      std::vector<NamedTensor> grads;
+      for (const auto& [key, slot] : parameters) grads.emplace_back(key, slot->tensor.grad().defined() ? slot->tensor.grad() : zeros_like(slot->tensor));
+      compare_set("grads", grads, read_tensors((fs::path(files.folder) / "grads.safetensors").string()), files.tolerance("grads"), out);
+    }
+    optimizer.step();
+    optimizer.zero_grad();
+  }
+  std::vector<NamedTensor> after;
+  for (const auto& [key, slot] : parameters) after.emplace_back(key, detach(slot->tensor));
+  compare_set("after", after, read_tensors((fs::path(files.folder) / "after.safetensors").string()), files.tolerance("after"), out);
+}
 
 Comparison compare_case(const std::string& folder, const std::string& name) {
   Comparison out(name);
@@ -181,6 +180,7 @@ Comparison compare_case(const std::string& folder, const std::string& name) {
     const CaseFiles files(folder);
     compare_base(files, *load_base(files), out);
     if (method == "LORA" || method == "IA3") compare_layers(files, out);
+    else if (is_prompt_method(method)) compare_prompt_method(files, out);
     else out.failure("method '" + method + "' is not supported");
   }
   return out;

@@ -173,6 +173,10 @@ void compare_base(const CaseFiles& files, const PretrainedModel& model, Comparis
 }
 
 void compare_generation(const CaseFiles& files, const PretrainedModel& model, const std::string& name, Comparison& out) {
+  compare_generation(files, [&](const Tensor& ids, const Tensor& mask, const GenerationOptions& options) { return generate(model, ids, mask, options); }, name, out);
+}
+
+void compare_generation(const CaseFiles& files, const Continue& continue_ids, const std::string& name, Comparison& out) {
   const Json& g = files.json.at("generate");
   for (const bool cached : {true, false}) {
     const std::string key = cached ? name : "full_forward_" + name;
@@ -181,10 +185,7 @@ void compare_generation(const CaseFiles& files, const PretrainedModel& model, co
     options.max_new_tokens = g.at("max_new_tokens").get<std::int64_t>();
     options.eos_token_ids = std::vector<std::int64_t>();
     options.use_cache = cached;
-    ModelInput input;
-    input.input_ids = ids_tensor(g.at("input_ids"));
-    if (g.contains("attention_mask")) input.attention_mask = ids_tensor(g.at("attention_mask"));
-    const auto ids = model.task() == Task::seq2seq_lm ? generate_seq2seq(model, input, options) : generate(model, input.input_ids, input.attention_mask, options);
+    const auto ids = continue_ids(ids_tensor(g.at("input_ids")), g.contains("attention_mask") ? ids_tensor(g.at("attention_mask")) : Tensor(), options);
     out.same("generate." + key, ids == g.at(key).get<std::vector<std::vector<std::int64_t>>>(), "other ids");
   }
 }
