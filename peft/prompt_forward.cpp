@@ -44,6 +44,17 @@ void unstack(const Tensor& x, std::vector<Tensor>& out) {
   unstack(slice(x, 1, half), out);
 }
 
+/// Leaves the positions of packed sequences where they were given, without those of the prompts between them.
+void keep_text(ModelOutput& out, const Tensor& starts, std::int64_t length) {
+  std::vector<std::int64_t> places;
+  const std::vector<std::int64_t> borders = starts.to_vector<std::int64_t>();
+  for (std::size_t s = 0; s + 1 < borders.size(); ++s)
+    for (std::int64_t t = borders[s]; t < borders[s + 1]; ++t) places.push_back(t + static_cast<std::int64_t>(s + 1) * length);
+  const Tensor index = from_vector(places, {static_cast<std::int64_t>(places.size())}, starts.device());
+  if (out.logits.defined()) out.logits = index_select(out.logits, 1, index);
+  for (Tensor& state : out.hidden_states) state = index_select(state, 1, index);
+}
+
 /// The labels of first tokens, which a prompt's last position predicts, and how many others have one.
 struct SplitLabels {
   std::vector<std::int64_t> first;
@@ -123,7 +134,10 @@ ModelOutput PromptTuner::forward(const ModelInput& input, const ForwardContext& 
     own.position_ids = {};
   }
   // An answer's span competes over all positions of its row at once.
-  return model->is_causal() && task != Task::question_answering ? forward_shared(*adapter, own, context) : model->forward(prepended(*adapter, own, context), context);
+  if (model->is_causal() && task != Task::question_answering) return forward_shared(*adapter, own, context);
+  ModelOutput out = model->forward(prepended(*adapter, own, context), context);
+  if (own.starts.defined() && (task == Task::token_classification || task == Task::feature_extraction)) keep_text(out, own.starts, adapter->sizes.tokens);
+  return out;
 }
 
 ModelOutput PromptTuner::forward_prefix(const Encoders::Entry& adapter, const ModelInput& input, const ForwardContext& context) const {
