@@ -226,6 +226,16 @@ std::vector<NamedParameter> LayerTuner::adapter_state(const std::string& name) c
   }
   for (auto& entry : saved_module_state(name)) out.push_back(std::move(entry));
   for (const auto& [key, slot] : bias_parameters(name)) out.emplace_back(prefix + key, slot);
+  if (trained_biases(config(name)) == "all")  // PEFT takes every name that ends so: a copied module's bias a second time, and the one of its original, which nobody trains
+    for (const auto& [path, wrapper] : saved_modules()) {
+      if (!wrapper->has_adapter(name)) continue;
+      const auto add = [&, path = path](const char* holder, const Module& module) {
+        for (const auto& [key, slot] : module.named_parameters())
+          if (is_bias(key)) out.emplace_back(prefix + path + holder + key, slot);
+      };
+      add(".modules_to_save.", *wrapper->copy_of(name));
+      add(".original_module.", *wrapper->original_module);
+    }
   return out;
 }
 

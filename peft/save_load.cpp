@@ -175,8 +175,12 @@ LoadReport set_adapter_state(Tuner& tuner, const std::string& adapter, const std
       entry.found = &tensor;
     }
   }
+  // What the file holds under another of its names is there, and what the base keeps for itself may be left out.
+  std::set<const ParameterSlot*> filled;
   for (const Entry& entry : entries)
-    if (!entry.found) report.missing.push_back(entry.key);
+    if (entry.found) filled.insert(entry.slot.get());
+  for (const Entry& entry : entries)
+    if (!entry.found && !filled.contains(entry.slot.get()) && entry.key.find(".original_module.") == std::string::npos) report.missing.push_back(entry.key);
   if (strict && !report.complete()) {
     std::string text;
     const auto part = [&](const char* what, const std::vector<std::string>& names) {
