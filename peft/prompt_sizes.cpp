@@ -26,8 +26,8 @@ PrefixTarget prefix_target(const PretrainedModel& model) {
   if (json.contains("num_key_value_heads") || std::find(kGrouped.begin(), kGrouped.end(), m.model_type) != kGrouped.end()) {
     out.heads = m.num_key_value_heads;
     out.overrides = true;
-  } else if (json.value("multi_query", false) && !json.value("new_decoder_architecture", false)) {
-    out.heads = 1;
+  } else if (m.model_type == "falcon" && !json.value("new_decoder_architecture", false)) {
+    out.heads = m.num_key_value_heads;  // the newer architecture keeps repeated heads in its cache, so that a prefix has all of them
   }
   return out;
 }

@@ -51,6 +51,22 @@ TEST_CASE("counts of the reference") {
   CHECK(model.trainable_parameters_line() == "trainable params: 370,178 || all params: 108,680,450 || trainable%: 0.3406");
 }
 
+TEST_CASE("Falcon: as many heads as its cache has") {
+  const auto config_of = [](const std::string& more) {
+    const std::string json = R"({"model_type": "falcon", "vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4)" + more + "}";
+    PeftModel model = get_peft_model(model_for(Task::causal_lm, json), with<PrefixTuningConfig>(2, TaskType::CAUSAL_LM));
+    NoGrad no_grad;
+    ModelInput input;
+    input.input_ids = int_rows({3, 14, 15, 9});
+    CHECK(model.forward(input).logits.shape() == Shape{1, 4, 40});
+    return std::get<PrefixTuningConfig>(model.peft_config("default"));
+  };
+  CHECK(config_of("").token_dim == 8);  // multi_query, as the class has it where the file is silent
+  CHECK(config_of("").num_attention_heads == 1);
+  CHECK(config_of(R"(, "multi_query": false)").token_dim == 32);
+  CHECK(config_of(R"(, "new_decoder_architecture": true, "num_kv_heads": 2)").num_attention_heads == 4);
+}
+
 TEST_CASE("packed and padded rows of BERT agree; labels may speak of virtual tokens or not") {
   for (const PeftConfig& config : configs(TaskType::TOKEN_CLS)) {
     CAPTURE(config.index());
