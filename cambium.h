@@ -13,6 +13,7 @@
 #include "nn/text/chat_template.h"
 #include "nn/text/tokenizer.h"
 #include "peft/peft_model.h"
+#include "peft/prepare.h"
 #include "tensor/gguf.h"
 #include "tensor/safetensors.h"
 #include "tensor/tensor.h"
