@@ -3,6 +3,7 @@
 
 #include "autograd/ops.h"
 #include "nn/generation.h"
+#include "nn/generation_seq2seq.h"
 #include "nn/linear.h"
 #include "nn/models/model.h"
 #include "nn/module.h"

@@ -1,4 +1,4 @@
-// all-MiniLM-L6-v2, read from its folder: the reference's embeddings, hidden states and pooler, and a LoRA trajectory of classification on real text.
+// all-MiniLM-L6-v2, read from its folder: the reference's embeddings, hidden states and pooler, and trajectories of LoRA and IA3 classification on real text.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -147,5 +147,22 @@ TEST_CASE("LoRA on real text: losses, gradients and logits of the reference") {
   const auto path = test::model_file(kFolder), folder = test::goldens("real/minilm/lora-seqcls");
   if (!path || !folder) return;
   PeftModel model = PeftModel::from_pretrained(classifier(*path, *folder), *folder + "/start", "default", {.is_trainable = true});
+  compare_trajectory(*folder, model);
+}
+
+TEST_CASE("IA3 on real text: losses, gradients and logits of the reference") {
+  const auto path = test::model_file(kFolder), folder = test::goldens("real/minilm/ia3-seqcls");
+  if (!path || !folder) return;
+  IA3Config config;
+  config.target_modules = std::vector<std::string>{"key", "value", "output.dense"};
+  config.feedforward_modules = std::vector<std::string>{"output.dense"};
+  config.task_type = TaskType::SEQ_CLS;
+  PeftModel model = get_peft_model(classifier(*path, *folder), config);
+  {
+    NoGrad no_grad;  // ones and a zero bias are how both sides start; the head's weight was drawn by the reference
+    const SafetensorsFile start(*folder + "/init.safetensors");
+    for (const auto& [key, slot] : model.base_model->adapter_state("default"))
+      if (start.contains(key)) copy_into(slot->tensor, start.tensor(key));
+  }
   compare_trajectory(*folder, model);
 }
