@@ -12,7 +12,7 @@ say "building into $build"
 configure "$build" "$@"
 ninja -C "$build" --quiet
 export CAMBIUM_MODELS=${CAMBIUM_MODELS:-$cache/models}
-if [ "${CAMBIUM_REQUIRE_DATA:-0}" = 1 ]; then fetch_model >/dev/null; fetch_minilm >/dev/null; fi
+if [ "${CAMBIUM_REQUIRE_DATA:-0}" = 1 ]; then fetch_model >/dev/null; fetch_minilm >/dev/null; fetch_sentencepiece >/dev/null; fi
 say "testing"
 status=0
 meson test -C "$build" --no-rebuild --print-errorlogs ${CAMBIUM_TEST_OPTIONS:-} >"$build/tests.log" 2>&1 || status=$?

@@ -4,6 +4,7 @@
 #include "nn/text/tokenizer.h"
 #include "tensor/json.h"
 #include "tests/data_paths.h"
+#include "tests/temporary_folder.h"
 
 namespace cambium {
 namespace {
@@ -164,8 +165,58 @@ TEST_CASE("lists") {
   CHECK(contains(message([](auto& l) { l.add_bos = true; }), "names no bos id"));
 }
 
+// Fields of a protocol-buffer message.
+std::string field(int number, const std::string& bytes) { return std::string{static_cast<char>(number << 3 | 2), static_cast<char>(bytes.size())} + bytes; }
+std::string varint_field(int number, int value) { return std::string{static_cast<char>(number << 3), static_cast<char>(value)}; }
+std::string piece(const std::string& text, int type, const std::string& score = std::string(4, '\0')) {
+  return field(1, field(1, text) + std::string{static_cast<char>(2 << 3 | 5)} + score + varint_field(3, type));
+}
+
+TEST_CASE("SentencePiece models") {
+  const test::TemporaryFolder folder;
+  const auto message = [&](const std::string& bytes) -> std::string {
+    try {
+      (void)Tokenizer::from_file(folder.write("x.model", bytes)).encode("ab <x> 12", true);
+      return {};
+    } catch (const ConfigError& error) {
+      CHECK(std::string_view(error.what()).find('\n') == std::string_view::npos);
+      return error.what();
+    }
+  };
+  const std::string good = piece("<unk>", 2) + piece("<s>", 3) + piece("a", 1) + piece("b", 1) + piece("ab", 1);
+  CHECK(message(good).empty());
+  CHECK(message(good + field(9, "a field of later versions")).empty());
+  for (const auto& bad : std::vector<std::pair<std::string, std::string>>{
+           {"", "expected pieces, found none"},
+           {good.substr(0, good.size() - 1), "a length reaches beyond the end"},
+           {"\x0A", "a number reaches beyond the end"},
+           {std::string(11, '\xFF'), "a number is longer than 10 bytes"},
+           {"\x0A" + std::string(10, '\xFF') + "\x01", "a number is longer than 10 bytes"},
+           {"\x0A\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01", "a length reaches beyond the end"},
+           {"\x0B", "unknown wire type"},
+           {std::string(1, '\0'), "expected the key of a field"},
+           {varint_field(1, 3), "byte 0: field 1 is of another wire type"},
+           {good + piece("c", 7), "expected a type of piece in 1"},
+           {good + piece("", 1), "piece 5: expected a text in UTF-8"},
+           {good + piece("\xFF", 1), "piece 5: expected a text in UTF-8"},
+           {good + piece("a", 1), "token \"a\" stands there twice"},
+           {good + piece("c", 1, std::string("\x00\x00\xC0\x7F", 4)), "expected a score that is finite"},
+           {piece("a", 1), "expected one unknown piece, found 0"},
+           {good + piece("<u>", 2), "expected one unknown piece, found 2"},
+           {good + piece("<0x41>", 6), "no byte in a model without byte_fallback"},
+           {good + piece("<0xZZ>", 6) + field(2, "\x98\x02\x01"), "expected <0xHH>"},
+           {good + piece("<0x41>", 6) + field(2, "\x98\x02\x01"), "expected 256 byte pieces"},
+           {good + field(2, varint_field(3, 3)), "expected a model of type UNIGRAM or BPE, found WORD"},
+           {good + field(2, varint_field(3, 9)), "expected a type of model in 1"},
+           {good + field(3, field(2, "abc")), "expected a character map of at least 4 bytes"},
+       }) {
+    CAPTURE(bad.second);
+    CHECK_MESSAGE(contains(message(bad.first), bad.second), message(bad.first));
+  }
+}
+
 TEST_CASE("a damaged tokenizer.json loads or fails in one line, wherever the damage is") {
-  for (const char* name : {"llama2", "suffix", "gpt2"}) {
+  for (const char* name : {"llama2", "suffix", "gpt2", "bert", "unigram"}) {
     const std::string good = test::read_text(test::source_file(std::string("tests/data/tokenizers/") + name + ".json"));
     std::uint32_t state = 3;
     const auto random = [&] { return state = state * 1664525U + 1013904223U, state >> 8; };

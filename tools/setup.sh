@@ -66,6 +66,25 @@ fetch_minilm() { # all-MiniLM-L6-v2 as a Hugging Face folder (92 MB, Apache-2.0)
   echo "$folder"
 }
 
+fetch_sentencepiece() { # the three .model files of sentencepiece's own tests (3 MB, Apache-2.0) from its sources on PyPI; prints their folder
+  local folder=$cache/models/sentencepiece sum=21618ad31f0453a1ebf5ec58defed99758d54af0b670546ecac639ddd8b86fbd
+  if [ ! -f "$folder/kyoto_ja_unigram_8000.model" ]; then
+    need_packages python3 python3-pip ca-certificates >&2
+    say "downloading the sources of sentencepiece (4 MB) from PyPI"
+    local work
+    work=$(mktemp -d)
+    python3 -m pip download -q --no-deps --no-binary :all: --disable-pip-version-check -d "$work" sentencepiece==0.2.3 >&2
+    echo "$sum  $work/sentencepiece-0.2.3.tar.gz" | sha256sum -c --quiet >&2
+    tar xzf "$work/sentencepiece-0.2.3.tar.gz" -C "$work" --wildcards '*/test/*.model'
+    rm -rf "$folder" "$folder.part"
+    mkdir -p "$folder.part"
+    mv "$work"/sentencepiece-0.2.3/test/*.model "$folder.part"
+    mv "$folder.part" "$folder"
+    rm -rf "$work"
+  fi
+  echo "$folder"
+}
+
 fetch_dictionary() { # The Devil's Dictionary (public domain) from Debian's dict-devil, as JSON lines; prints the folder
   local folder=$cache/devil
   if [ ! -f "$folder/devil-heldout.jsonl" ]; then

@@ -121,7 +121,7 @@ Normalizer nmt(const Json&, const std::string&) {
 // The reference maps a grapheme cluster below six bytes as one, by the shortest rule that its bytes begin with, and all else by character.
 Normalizer precompiled(const Json& section, const std::string& where) {
   const auto found = section.find("precompiled_charsmap");
-  if (found == section.end() || found->is_null()) return {};
+  if (found == section.end() || found->is_null() || *found == "") return {};
   auto map = std::make_shared<const CharacterMap>(decode_base64(text_of(section, "precompiled_charsmap", where), where), where + ": precompiled_charsmap");
   return [map = std::move(map)](Text& text) {
     Rewriter out(text);

@@ -105,4 +105,17 @@ PostProcessor bert_post_processor(std::int64_t cls, std::int64_t sep) {
           .pair = {{.id = cls}, {.sequence = 0}, {.id = sep}, {.sequence = 1, .type_id = 1}, {.id = sep, .type_id = 1}}};
 }
 
+PostProcessor begin_end_post_processor(std::optional<std::int64_t> bos, std::optional<std::int64_t> eos) {
+  PostProcessor processor{.single = {}, .pair = {}};
+  for (const std::int64_t sequence : {0, 1}) {
+    std::vector<TemplateItem> items;
+    if (bos) items.push_back({.id = *bos});
+    items.push_back({.sequence = sequence});
+    if (eos) items.push_back({.id = *eos});
+    if (sequence == 0) processor.single = items;
+    processor.pair.insert(processor.pair.end(), items.begin(), items.end());
+  }
+  return processor;
+}
+
 }  // namespace cambium::detail

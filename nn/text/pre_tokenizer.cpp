@@ -215,7 +215,7 @@ PreTokenizer byte_level_pre_tokenizer(bool add_prefix_space, bool use_regex) {
   return [add_prefix_space, split = std::move(split)](std::vector<Piece>& pieces) {
     if (add_prefix_space) {
       for (Piece& piece : pieces) {
-        if (!piece.text.bytes().starts_with(' ')) prepend(piece.text, " ");
+        if (!piece.text.bytes().starts_with(' ')) prepend(piece.text, " ", false);
       }
     }
     if (split) split(pieces);

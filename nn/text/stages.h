@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -71,6 +72,8 @@ Normalizer bert_normalizer(const BertNormalizerOptions& options);
 PreTokenizer bert_pre_tokenizer();
 /// [CLS] a [SEP] b [SEP]
 PostProcessor bert_post_processor(std::int64_t cls, std::int64_t sep);
+/// Each text between BOS and EOS, as far as they are given.
+PostProcessor begin_end_post_processor(std::optional<std::int64_t> bos, std::optional<std::int64_t> eos);
 /// A token without the prefix begins a word. `cleanup` closes up punctuation and English contractions.
 Decoder word_piece_decoder(std::string prefix, bool cleanup);
 

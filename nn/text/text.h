@@ -87,7 +87,7 @@ class Rewriter {
   std::vector<Origin> origins_;
 };
 
-/// Puts `prefix` before a text; it stands for the text's first character.
-void prepend(Text& text, std::string_view prefix);
+/// Puts `prefix` before a text. It stands for the text's first character or, as the blank of byte-level models, for nothing.
+void prepend(Text& text, std::string_view prefix, bool stands_for_first = true);
 
 }  // namespace cambium::detail

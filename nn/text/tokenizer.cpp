@@ -162,10 +162,15 @@ std::string StreamDecoder::push(std::int64_t id) {
   std::string text = detail::repair_utf8(std::string_view(bytes).substr(given_, whole - given_));
   given_ = whole;
   if (whole == bytes.size()) {
-    // Keep this stretch as the context of the next: decoders may treat the first token differently.
-    ids_.erase(ids_.begin(), ids_.begin() + static_cast<std::ptrdiff_t>(context_));
-    context_ = ids_.size();
-    given_ = tokenizer_.state_->decode(ids_, skip_special_tokens_).size();
+    // Keep this stretch as the context of the next: decoders may treat the first token differently. One without text is no context:
+    // a decoder may still wait for its first.
+    std::vector<std::int64_t> stretch(ids_.begin() + static_cast<std::ptrdiff_t>(context_), ids_.end());
+    const std::size_t size = tokenizer_.state_->decode(stretch, skip_special_tokens_).size();
+    if (size > 0) {
+      context_ = stretch.size();
+      ids_ = std::move(stretch);
+      given_ = size;
+    }
   }
   return text;
 }

@@ -102,16 +102,7 @@ TokenizerState state_from_sentencepiece_folder(const std::string& folder, const 
   const bool add_bos = config.flag("add_bos_token", config.tokenizer_class == "LlamaTokenizer"), add_eos = config.flag("add_eos_token", t5);
   check<ConfigError>(!add_bos || state.bos_id, path, ": asks for BOS before each text, but has no such piece");
   check<ConfigError>(!add_eos || state.eos_id, path, ": asks for EOS after each text, but has no such piece");
-  std::vector<TemplateItem> single, pair;
-  for (const std::int64_t sequence : {0, 1}) {
-    std::vector<TemplateItem> one;
-    if (add_bos) one.push_back({.id = *state.bos_id});
-    one.push_back({.sequence = sequence});
-    if (add_eos) one.push_back({.id = *state.eos_id});
-    if (sequence == 0) single = one;
-    pair.insert(pair.end(), one.begin(), one.end());
-  }
-  state.post_processor = {.single = std::move(single), .pair = std::move(pair)};
+  state.post_processor = begin_end_post_processor(add_bos ? state.bos_id : std::nullopt, add_eos ? state.eos_id : std::nullopt);
   finish_state(state, path);
   return state;
 }

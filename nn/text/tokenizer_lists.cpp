@@ -101,12 +101,7 @@ TokenizerState state_from_lists(const TokenizerLists& lists, const std::string& 
   const bool add_bos = lists.add_bos.value_or(rules.add_bos && lists.bos_id), add_eos = lists.add_eos.value_or(false);
   check<ConfigError>(!add_bos || state.bos_id, where, ": asks for BOS before each text, but names no bos id");
   check<ConfigError>(!add_eos || state.eos_id, where, ": asks for EOS after each text, but names no eos id");
-  if (add_bos || add_eos) {
-    auto& [single, pair, trims] = state.post_processor;
-    const auto put = [&](std::vector<TemplateItem>& items, bool front, std::optional<std::int64_t> id) { items.insert(front ? items.begin() : items.end(), {.id = *id}); };
-    if (add_bos) put(single, true, state.bos_id), put(pair, true, state.bos_id);
-    if (add_eos) put(single, false, state.eos_id), put(pair, false, state.eos_id);
-  }
+  state.post_processor = begin_end_post_processor(add_bos ? state.bos_id : std::nullopt, add_eos ? state.eos_id : std::nullopt);
   state.chat_template = lists.chat_template;
   finish_state(state, where);
   return state;

@@ -119,7 +119,9 @@ std::unique_ptr<TokenModel> unigram_model(Vocabulary vocabulary, std::vector<dou
 
 // "vocab": [["token", score], …], ids by place.
 std::unique_ptr<TokenModel> make_unigram(const ModelSource& source) {
-  const auto& [fields, vocab, merges, where] = source;
+  const Json& fields = source.fields;
+  const std::string_view vocab = source.vocab;
+  const std::string& where = source.where;
   check<ConfigError>(!vocab.empty(), where, ": expected a vocab, found none");
   Vocabulary vocabulary;
   vocabulary.reserve_bytes(vocab.size() / 2);

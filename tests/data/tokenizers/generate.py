@@ -32,6 +32,9 @@ STRINGS = [
 ]
 
 
+WITH_ORIGINS = {"bert", "cased", "unigram", "unigram_bytes"}
+
+
 def strings():
     rng = random.Random(20)
     pools = ["abcde ", "aA'sStT ", "0123 ab", " \n\r\t x", "éüßñ ÅΩ", "日本語中文 ", "👍🏽‍♂️🇩 ", "!?.,;:-_ a", "<mask>word s ", "e\u0301\u0323\u0327o "]
@@ -134,6 +137,32 @@ def tokenizers():
         split.decoder = decoders.ByteLevel()
         yield "split_" + behavior, split
 
+    bert = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=20))
+    bert.normalizer, bert.pre_tokenizer, bert.decoder = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
+    bert.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=220, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "<mask>"], show_progress=False))
+    bert.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    yield "bert", bert
+
+    cased = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    cased.normalizer = normalizers.BertNormalizer(clean_text=False, handle_chinese_chars=False, strip_accents=True, lowercase=False)
+    cased.pre_tokenizer, cased.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece(cleanup=False)
+    cased.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=200, special_tokens=["[UNK]", "<s>", "</s>"], show_progress=False))
+    cased.post_processor = processors.TemplateProcessing(single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=[("<s>", 1), ("</s>", 2)])
+    yield "cased", cased
+
+    # T5's and XLM-R's form, with a score for every letter so that some text falls to bytes or to the unknown token.
+    letters = sorted({c for line in CORPUS[:3] for c in line.replace(" ", "▁")})
+    scores = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)] + [(c, -4.0 - i / 16) for i, c in enumerate(letters)]
+    scores += [("▁the", -2.5), ("he", -3.0), ("in", -3.25), ("▁a", -2.75), ("ing", -3.5), ("ab", -3.0), ("xx", -9.0)]
+    for name, fallback in [("unigram", False), ("unigram_bytes", True)]:
+        unigram = Tokenizer(models.Unigram(scores + ([(f"<0x{i:02X}>", -20.0) for i in range(256)] if fallback else []), unk_id=2, byte_fallback=fallback))
+        unigram.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")] + ([] if fallback else [normalizers.StripAccents()]))
+        unigram.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first" if fallback else "always", split=not fallback)
+        unigram.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="first")]) if fallback else decoders.Metaspace()
+        unigram.add_special_tokens(["<pad>", "</s>", "<unk>", AddedToken("<mask>", lstrip=True, special=True)])
+        unigram.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)])
+        yield name, unigram
+
     words = Tokenizer(models.WordLevel({"<unk>": 0, "hello": 1, "world": 2, ",": 3, "the": 7, "!": 5}, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     yield "words", words
@@ -148,21 +177,29 @@ def minimal(tokenizer):
     return data
 
 
-for name, tokenizer in tokenizers():
-    data = minimal(tokenizer) if name != "llama3" else json.loads(tokenizer.to_str())
-    tokenizer = Tokenizer.from_str(json.dumps(data))
-    with open(f"{name}.json", "w", encoding="utf-8") as file:
-        json.dump(data, file, ensure_ascii=False, separators=(",", ":"))
-    with open(f"{name}.jsonl", "w", encoding="ascii") as file:
-        for text in strings():
-            ids = tokenizer.encode(text, add_special_tokens=True).ids
-            row = {"t": text, "ids": tokenizer.encode(text, add_special_tokens=False).ids}
-            if ids != row["ids"]:
-                row["special"] = ids
-            for key, skip in [("d", False), ("ds", True)]:
-                row[key] = tokenizer.decode(ids, skip_special_tokens=skip)
-            if row["ds"] == row["d"]:
-                del row["ds"]
-            if row["d"] == row["t"]:
-                del row["d"]
-            file.write(json.dumps(row, separators=(",", ":")) + "\n")
+def main():
+    for name, tokenizer in tokenizers():
+        data = minimal(tokenizer) if name != "llama3" else json.loads(tokenizer.to_str())
+        tokenizer = Tokenizer.from_str(json.dumps(data))
+        with open(f"{name}.json", "w", encoding="utf-8") as file:
+            json.dump(data, file, ensure_ascii=False, separators=(",", ":"))
+        with open(f"{name}.jsonl", "w", encoding="ascii") as file:
+            for text in strings():
+                ids = tokenizer.encode(text, add_special_tokens=True).ids
+                plain = tokenizer.encode(text, add_special_tokens=False)
+                row = {"t": text, "ids": plain.ids}
+                if name in WITH_ORIGINS:
+                    row["o"] = [at for pair in plain.offsets for at in pair]
+                if ids != row["ids"]:
+                    row["special"] = ids
+                for key, skip in [("d", False), ("ds", True)]:
+                    row[key] = tokenizer.decode(ids, skip_special_tokens=skip)
+                if row["ds"] == row["d"]:
+                    del row["ds"]
+                if row["d"] == row["t"]:
+                    del row["d"]
+                file.write(json.dumps(row, separators=(",", ":")) + "\n")
+
+
+if __name__ == "__main__":
+    main()
