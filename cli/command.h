@@ -44,8 +44,11 @@ struct LoadedModel {
 LoadedModel load_model(const SharedOptions& options, bool trainable_adapter = false);
 /// The tokenizer beside a model; nothing if there is none.
 std::optional<Tokenizer> find_tokenizer(const std::string& model_path);
-/// "DIR=NAME" or "DIR".
+/// "DIR=NAME" or "DIR"; also of .gguf adapters.
 std::pair<std::string, std::string> parse_adapter(const std::string& text, std::size_t index);
+
+DType parse_dtype(const std::string& text);          ///< float32, bfloat16, float16; ConfigError
+GgmlType parse_gguf_type(const std::string& text);   ///< F32, F16, BF16, Q8_0 in any case; ConfigError
 
 /// Prints the answer as the last line of standard output if --json was given.
 void answer(const SharedOptions& options, const Json& object);
@@ -64,6 +67,9 @@ Run add_train(CLI::App& program);
 Run add_eval(CLI::App& program);
 Run add_generate(CLI::App& program);
 Run add_merge(CLI::App& program);
+Run add_combine(CLI::App& program);
+Run add_convert(CLI::App& program);
+Run add_extract(CLI::App& program);
 Run add_inspect(CLI::App& program);
 Run add_tokenize(CLI::App& program);
 Run add_logits(CLI::App& program);

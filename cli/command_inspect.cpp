@@ -11,7 +11,7 @@ namespace {
 struct InspectArguments {
   SharedOptions shared;
   std::string path;
-  bool check_values = false;
+  bool check_values = false, spectrum = false;
 };
 
 struct Found {
@@ -63,11 +63,45 @@ int safetensors(const std::string& path, const InspectArguments& a, Json& json) 
   return table.finish(json);
 }
 
+/// Singular values of every module of a LoRA adapter, and the ranks that would do.
+void print_spectrum(const LoraAdapter& adapter, Json& json) {
+  std::cout << "module  rank  norm  largest  smallest  rank that keeps 90 / 99 % of the energy\n";
+  Json modules = Json::array();
+  for (const ModuleSpectrum& m : spectrum(adapter)) {
+    const std::int64_t most = m.rank_keeping(0.9), nearly = m.rank_keeping(0.99);
+    std::cout << "  " << m.path << "  " << m.rank << "  " << m.norm() << "  " << m.values.front() << "  " << m.values.back() << "  " << most << " / " << nearly << '\n';
+    modules.push_back({{"module", m.path}, {"rank", m.rank}, {"norm", m.norm()}, {"values", m.values}, {"rank_90", most}, {"rank_99", nearly}});
+  }
+  json["spectrum"] = modules;
+}
+
+/// The factors of a GGUF adapter under its own names: the order of rows changes no singular value.
+LoraAdapter factors_of(const GgufFile& file) {
+  LoraAdapter out;
+  out.where = file.path();
+  const double alpha = file.value("adapter.lora.alpha").number();
+  for (const GgufTensorInfo& info : file.tensors()) {
+    const std::string name(info.name);
+    if (!name.ends_with(".lora_a")) continue;
+    const std::string base = name.substr(0, name.size() - 7);
+    const bool table = base == "token_embd.weight";
+    const Tensor a = file.tensor(name), b = file.tensor(base + ".lora_b");
+    LoraAdapter::Part part{base, table, 0.0, table ? contiguous(transpose(a)) : a, b, {}, {}};
+    part.scaling = alpha / static_cast<double>(part.a.size(0));
+    out.parts.push_back(part);
+  }
+  return out;
+}
+
 int gguf(const InspectArguments& a, Json& json) {
   const GgufFile file(a.path);
   for (const std::string_view key : file.keys()) std::cout << "  " << key << " = " << file.value(key).text() << '\n';
   TensorTable table(a.check_values);
   for (const auto& info : file.tensors()) table.row({std::string(info.name), concat_text(info.type), info.shape}, [&] { return file.tensor(info.name); });
+  const bool is_adapter = file.has("general.type") && file.value("general.type").string() == "adapter";
+  if (is_adapter) json["kind"] = "gguf adapter";
+  check<ConfigError>(is_adapter || !a.spectrum, "--spectrum: ", a.path, " is no adapter");
+  if (a.spectrum) print_spectrum(factors_of(file), json);
   return table.finish(json);
 }
 
@@ -77,6 +111,7 @@ int run(const InspectArguments& a) {
   check<FileError>(fs::exists(path), "inspect: there is no ", a.path);
   Json json{{"path", a.path}};
   int code = 0;
+  check<ConfigError>(!a.spectrum || a.path.ends_with(".gguf") || fs::exists(path / "adapter_config.json"), "--spectrum: ", a.path, " is no adapter");
   if (!fs::is_directory(path)) {
     const bool is_gguf = a.path.ends_with(".gguf");
     check<ConfigError>(is_gguf || a.path.ends_with(".safetensors"), "inspect: ", a.path, ": expected a folder, a .gguf or a .safetensors file");
@@ -90,6 +125,7 @@ int run(const InspectArguments& a) {
     json["config"] = parse_json(to_json(config), "config");
     std::cout << a.path << ": adapter\n" << to_json(config) << '\n';
     for (const std::string& warning : warnings) std::cout << "warning: " << warning << '\n';
+    if (a.spectrum) print_spectrum(read_lora_adapter(a.path), json);
     code = safetensors((path / "adapter_model.safetensors").string(), a, json);
   } else if (fs::exists(path / "run.json")) {
     const Json run = read_json_file((path / "run.json").string());
@@ -128,6 +164,7 @@ Run add_inspect(CLI::App& program) {
   add_shared(c, a->shared, {.model = false, .adapter = false});
   c.add_option("path,--model", a->path, "file or folder")->required();
   c.add_flag("--check-values", a->check_values, "look for NaN and infinity; exit code 1 if there are some");
+  c.add_flag("--spectrum", a->spectrum, "of a LoRA adapter: singular values of every module and the ranks that would do");
   return [a] { return run(*a); };
 }
 

@@ -16,11 +16,14 @@ int main(int argc, char** argv) {
   runs.emplace_back("eval", cli::add_eval(program));
   runs.emplace_back("generate", cli::add_generate(program));
   runs.emplace_back("merge", cli::add_merge(program));
+  runs.emplace_back("combine", cli::add_combine(program));
+  runs.emplace_back("convert", cli::add_convert(program));
+  runs.emplace_back("extract", cli::add_extract(program));
   runs.emplace_back("inspect", cli::add_inspect(program));
   runs.emplace_back("tokenize", cli::add_tokenize(program));
   runs.emplace_back("logits", cli::add_logits(program));
   runs.emplace_back("devices", cli::add_devices(program));
-  for (const char* later : {"combine", "convert", "plan"}) {
+  for (const char* later : {"plan"}) {
     program.add_subcommand(later, "not in this version")->allow_extras();
     runs.emplace_back(later, [later]() -> int { fail<ConfigError>("cambium ", later, ": this command is not in this version"); });
   }

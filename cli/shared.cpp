@@ -21,6 +21,8 @@ void on_signal(int signal) {
   stop_flag.store(true);  // lock-free, so it is allowed here
 }
 
+}  // namespace
+
 DType parse_dtype(const std::string& text) {
   if (text == "float32") return DType::f32;
   if (text == "bfloat16") return DType::bf16;
@@ -28,11 +30,18 @@ DType parse_dtype(const std::string& text) {
   fail<ConfigError>("--dtype: expected float32, bfloat16 or float16, found '", text, "'");
 }
 
-}  // namespace
+GgmlType parse_gguf_type(const std::string& text) {
+  std::string upper = text;
+  for (char& c : upper)
+    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 32);
+  for (const GgmlType type : {GgmlType::f32, GgmlType::f16, GgmlType::bf16, GgmlType::q8_0})
+    if (ggml_format(type).name == upper) return type;
+  fail<ConfigError>("--gguf-type: expected F32, F16, BF16 or Q8_0, found '", text, "'");
+}
 
 void add_shared(CLI::App& command, SharedOptions& options, Takes takes) {
   if (takes.model) command.add_option("--model", options.model, "Hugging Face folder or .gguf file")->required();
-  if (takes.adapter) command.add_option("--adapter", options.adapters, "PEFT adapter folder, DIR or DIR=NAME; repeatable")->take_all()->type_name("DIR[=NAME]");
+  if (takes.adapter) command.add_option("--adapter", options.adapters, "PEFT adapter folder or .gguf adapter, DIR or DIR=NAME; repeatable")->take_all()->type_name("DIR[=NAME]");
   if (takes.model) {
     command.add_option("--device", options.device, "cpu (this build has no CUDA)")->capture_default_str();
     command.add_option("--dtype", options.dtype, "float32, bfloat16 or float16; default: as stored, float32 for GGUF blocks");

@@ -15,6 +15,18 @@ struct ForwardContext {
   /// Adapters to use instead of the model's active ones: none at all, or these names.
   bool override_adapters = false;
   std::vector<std::string> adapters;
+  /// One adapter for each row of the batch, "__base__" for none: a batch in which rows use different adapters. Empty: one set for all rows. Adapted layers see as many rows as there are names
+  /// (ShapeError), the names must be there (NameError), nothing may be merged (StateError).
+  std::vector<std::string> adapter_names;
+
+  /// For rows chosen out of (batch time): each keeps the adapter of the row of the batch that it came from.
+  ForwardContext for_rows(const std::vector<std::int64_t>& rows, std::int64_t time) const {
+    ForwardContext out = *this;
+    out.adapter_names.clear();
+    if (!adapter_names.empty())
+      for (const std::int64_t row : rows) out.adapter_names.push_back(adapter_names.at(static_cast<std::size_t>(row / time)));
+    return out;
+  }
 };
 
 }  // namespace cambium

@@ -5,6 +5,7 @@
 
 #include "nn/embedding.h"
 #include "peft/chunked_loss.h"
+#include "peft/mixed_batch.h"
 
 namespace cambium {
 
@@ -49,6 +50,7 @@ std::vector<std::string> AdapterLayer::selected(const ForwardContext& context) c
 }
 
 Tensor AdapterLayer::forward(const Tensor& x, const ForwardContext& context) const {
+  if (!context.adapter_names.empty()) return forward_by_rows(*this, x, context, [this](const std::string& name) { return knows_adapter(name); });
   if (merged() && enabled_ && !context.override_adapters) return base_layer->forward(x, context);  // whatever is active, what is merged counts
   const std::vector<std::string> names = selected(context);
   if (names.empty()) return forward_unmerged(x, context);
@@ -62,7 +64,14 @@ Tensor AdapterLayer::forward_unmerged(const Tensor& x, const ForwardContext& con
   return weight_is_transposed() ? linear_transposed(x, unmerged_weight(), unmerged_bias()) : linear(x, unmerged_weight(), unmerged_bias());
 }
 
+bool AdapterLayer::knows_adapter(const std::string& name) const {
+  if (has_adapter(name)) return true;
+  const auto* inner = dynamic_cast<const AdapterLayer*>(base_layer.get().get());  // trained tokens around an adapted table
+  return inner != nullptr && inner->knows_adapter(name);
+}
+
 Tensor AdapterLayer::forward_loss(const Tensor& hidden, const Tensor& targets, std::optional<double> count, const ForwardContext& context) const {
+  if (!context.adapter_names.empty()) return Layer::forward_loss(hidden, targets, count, context);
   const bool merged_counts = merged() && enabled_ && !context.override_adapters;
   if (merged_counts || (!merged() && selected(context).empty())) return base_layer->forward_loss(hidden, targets, count, context);
   std::vector<Tensor> parameters;

@@ -68,6 +68,7 @@ class AdapterLayer : public Layer {
   /// The base layer as it is without what is merged into it.
   Tensor forward_unmerged(const Tensor& x, const ForwardContext& context) const;
   void register_adapter(const std::string& name);  ///< StateError if it is there
+  bool knows_adapter(const std::string& name) const;  ///< this layer or one that it wraps
   const LinearLike& linear_base() const { return *linear_; }
   std::optional<std::int64_t> padding_index() const { return padding_index_; }
   /// float32, or float64 beside a float64 base: what deltas and merges are computed in.

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "peft/mixed_batch.h"
+
 namespace cambium {
 
 namespace {
@@ -18,12 +20,14 @@ Tensor converted(const Tensor& x, DType dtype) { return is_float(x.dtype()) ? to
 }  // namespace
 
 Tensor ModulesToSave::forward(const Tensor& x, const ForwardContext& context) const {
+  if (!context.adapter_names.empty()) return forward_by_rows(*this, x, context, [this](const std::string& name) { return has_adapter(name); });
   const Layer& layer = chosen(context);
   if (&layer == original_module.get().get()) return layer.forward(x, context);
   return converted(layer.forward(converted(x, parameter_type(layer, x)), context), parameter_type(*original_module, x));
 }
 
 Tensor ModulesToSave::forward_loss(const Tensor& hidden, const Tensor& targets, std::optional<double> count, const ForwardContext& context) const {
+  if (!context.adapter_names.empty()) return Layer::forward_loss(hidden, targets, count, context);
   const Layer& layer = chosen(context);
   return layer.forward_loss(converted(hidden, parameter_type(layer, hidden)), targets, count, context);
 }

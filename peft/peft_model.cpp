@@ -38,7 +38,7 @@ PeftModel::PeftModel(std::shared_ptr<PretrainedModel> base, PeftConfig config, c
 
 PeftModel::PeftModel(std::shared_ptr<PretrainedModel> base, const std::string& folder, const std::string& adapter_name, const AdapterLoadOptions& options) {
   check_unwrapped(base);
-  base_model.set(make_tuner(std::move(base), read_peft_config(folder)));
+  base_model.set(make_tuner(std::move(base), folder.ends_with(".gguf") ? PeftConfig(LoraConfig{}) : read_peft_config(folder)));
   cambium::load_adapter(*base_model, folder, adapter_name, options);
 }
 
@@ -66,10 +66,6 @@ LoraModel& PeftModel::lora() const {
 void PeftModel::add_adapter(const std::string& name, PeftConfig config, const AdapterOptions& options) {
   check<ConfigError>(adapters().empty() || config.index() == base_model->config(adapters().front()).index(), "add_adapter: '", name, "' is of another method than the adapters that are there");
   base_model->inject_adapter(name, config, options);
-}
-
-void PeftModel::add_weighted_adapter(const std::vector<std::string>&, const std::vector<double>&, const std::string& name, const std::string& combination_type) {
-  fail<ConfigError>("add_weighted_adapter: combining adapters (", combination_type, " into '", name, "') is not part of this version");
 }
 
 std::vector<LayerStatus> PeftModel::get_layer_status() const {

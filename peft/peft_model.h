@@ -6,9 +6,11 @@
 #include <vector>
 
 #include "nn/models/model.h"
+#include "peft/combine.h"
 #include "peft/config.h"
 #include "peft/ia3_model.h"
 #include "peft/lora_model.h"
+#include "peft/mixed_batch.h"
 #include "peft/save_load.h"
 #include "peft/status.h"
 
@@ -35,9 +37,13 @@ class PeftModel : public Module {
     return PeftModel(std::move(base), folder, adapter_name, options);
   }
 
-  ModelOutput forward(const ModelInput& input, const ForwardContext& context = {}) const { return base_model->forward(input, context); }
+  ModelOutput forward(const ModelInput& input, const ForwardContext& context = {}) const {
+    if (!context.adapter_names.empty()) check_adapter_names(*base_model, context, (input.input_ids.defined() ? input.input_ids : input.inputs_embeds).size(0));
+    return base_model->forward(input, context);
+  }
   /// As cambium::generate(), with the active adapter; for prompts and prefixes, too, which generate() of model() knows nothing of.
   std::vector<std::vector<std::int64_t>> generate(const Tensor& input_ids, const Tensor& attention_mask = {}, const GenerationOptions& options = {}, const ForwardContext& context = {}) const {
+    check_adapter_names(*base_model, context, input_ids.size(0));
     return base_model->generate(input_ids, attention_mask, options, context);
   }
   std::vector<std::int64_t> generate(const std::vector<std::int64_t>& input_ids, const GenerationOptions& options = {}, const ForwardContext& context = {}) const;
@@ -58,8 +64,13 @@ class PeftModel : public Module {
   std::shared_ptr<PretrainedModel> merge_and_unload(bool safe_merge = false, const std::vector<std::string>& names = {}) { return base_model->merge_and_unload(safe_merge, names); }
   std::shared_ptr<PretrainedModel> unload() { return base_model->unload(); }
   Tensor get_delta_weight(const std::string& layer_path, const std::string& adapter) const { return base_model->get_delta_weight(layer_path, adapter); }
-  /// Several adapters into one: comes with the algebra of adapters. ConfigError until then.
-  [[noreturn]] void add_weighted_adapter(const std::vector<std::string>& adapters, const std::vector<double>& weights, const std::string& name, const std::string& combination_type = "svd");
+  /// Several adapters into a new one, frozen and not active (peft/combine.h). On any error the model is as it was.
+  CombinationReport add_weighted_adapter(const std::vector<std::string>& adapters, const std::vector<double>& weights, const std::string& name, const CombineOptions& options = {}) {
+    return cambium::add_weighted_adapter(*base_model, adapters, weights, name, options);
+  }
+  CombinationReport add_weighted_adapter(const std::vector<std::string>& adapters, const std::vector<double>& weights, const std::string& name, const std::string& combination_type) {
+    return add_weighted_adapter(adapters, weights, name, CombineOptions{.combination_type = combination_type});
+  }
 
   const PeftConfig& peft_config(const std::string& name) const { return base_model->config(name); }
   std::vector<std::string> adapters() const { return base_model->adapters(); }

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "peft/initial_weights.h"
+#include "peft/gguf_adapter.h"
 #include "tensor/safetensors.h"
 
 namespace cambium {
@@ -98,6 +99,18 @@ LoadReport set_encoder_state(Tuner& tuner, const std::string& adapter, const std
 
 }  // namespace
 
+void write_adapter_folder(const PeftConfig& config, const std::vector<NamedTensor>& tensors, const std::string& folder) {
+  const std::filesystem::path target(folder);
+  check<FileError>(!std::filesystem::exists(target) || std::filesystem::is_directory(target), "save_pretrained: ", folder, " is a file, expected a folder");
+  std::error_code error;
+  std::filesystem::create_directories(target, error);
+  check<FileError>(!error, "save_pretrained: cannot make folder ", folder, ": ", error.message());
+  save_safetensors((target / "adapter_model.safetensors").string(), tensors);
+  write_text(target / "adapter_config.json", to_json(config));
+  const auto base = std::visit([](const auto& c) { return c.base_model_name_or_path; }, config);
+  write_text(target / "README.md", model_card(base.value_or("unknown")));
+}
+
 void save_adapter(const Tuner& tuner, const std::string& adapter, const std::string& folder, const AdapterSaveOptions& options) {
   PeftConfig config = tuner.config(adapter);
   std::vector<NamedTensor> tensors = tuner.adapter_tensors(adapter);
@@ -109,19 +122,13 @@ void save_adapter(const Tuner& tuner, const std::string& adapter, const std::str
     for (const std::string& key : initial.names()) before.emplace_back(key, initial.tensor(key));
     tensors = detail::as_plain_lora(tensors, before, *lora);
   }
-  const std::filesystem::path target(folder);
-  check<FileError>(!std::filesystem::exists(target) || std::filesystem::is_directory(target), "save_pretrained: ", folder, " is a file, expected a folder");
-  std::error_code error;
-  std::filesystem::create_directories(target, error);
-  check<FileError>(!error, "save_pretrained: cannot make folder ", folder, ": ", error.message());
-  save_safetensors((target / "adapter_model.safetensors").string(), tensors);
+  write_adapter_folder(config, tensors, folder);
+  const std::filesystem::path file = std::filesystem::path(folder) / kEncoderFile;
   std::vector<NamedTensor> encoder;
   for (const auto& [key, slot] : tuner.encoder_state(adapter)) encoder.emplace_back(key, contiguous(detach(slot->tensor)));
-  if (!encoder.empty()) save_safetensors((target / kEncoderFile).string(), encoder);
-  else std::filesystem::remove(target / kEncoderFile, error);  // one of another adapter would be taken for this one's
-  write_text(target / "adapter_config.json", to_json(config));
-  const auto base = std::visit([](const auto& c) { return c.base_model_name_or_path; }, config);
-  write_text(target / "README.md", model_card(base.value_or("unknown")));
+  std::error_code ignored;
+  if (!encoder.empty()) save_safetensors(file.string(), encoder);
+  else std::filesystem::remove(file, ignored);  // one of another adapter would be taken for this one's
 }
 
 LoadReport set_adapter_state(Tuner& tuner, const std::string& adapter, const std::vector<NamedTensor>& tensors, bool strict) {
@@ -204,7 +211,43 @@ LoadReport set_adapter_state(Tuner& tuner, const std::string& adapter, const std
   return report;
 }
 
+namespace {
+
+/// Adds an adapter whose values `fill` brings. On any error the model is as it was.
+template <class Fill>
+LoadReport add_and_fill(Tuner& tuner, const std::string& name, PeftConfig& config, const AdapterLoadOptions& options, Fill&& fill) {
+  const std::vector<std::string> active_before = tuner.active_adapters();
+  struct Before { std::shared_ptr<ParameterSlot> slot; Tensor tensor; bool trained; };
+  std::vector<Before> before;  // adapters that change the base (PiSSA) put another tensor into its slots
+  for (const auto& [key, slot] : tuner.model->named_parameters()) before.push_back({slot, slot->tensor, slot->tensor.requires_grad()});
+  AdapterOptions adapter = options.adapter;
+  adapter.from_file = true;
+  tuner.inject_adapter(name, config, adapter);
+  try {
+    return fill();
+  } catch (...) {
+    tuner.take_back(name, active_before);
+    for (const Before& b : before) {
+      b.slot->tensor = b.tensor;
+      b.slot->tensor.set_requires_grad(b.trained);
+    }
+    throw;
+  }
+}
+
+}  // namespace
+
+LoadReport add_adapter_with_state(Tuner& tuner, const std::string& name, PeftConfig config, const std::vector<NamedTensor>& tensors, const AdapterLoadOptions& options) {
+  return add_and_fill(tuner, name, config, options, [&] { return set_adapter_state(tuner, name, tensors, options.strict); });
+}
+
 LoadReport load_adapter(Tuner& tuner, const std::string& folder, const std::string& name, const AdapterLoadOptions& options) {
+  if (folder.ends_with(".gguf")) {
+    const LoraAdapter adapter = read_gguf_adapter(folder, parse_json(tuner.model->config().json, "config.json of the base model"));
+    PeftConfig from_file = adapter.config;
+    std::get<LoraConfig>(from_file).inference_mode = !options.is_trainable;
+    return add_adapter_with_state(tuner, name, std::move(from_file), file_tensors(adapter), options);
+  }
   const std::filesystem::path source(folder);
   check<FileError>(std::filesystem::is_directory(source), "load_adapter: ", folder, " is no folder");
   const std::filesystem::path file = source / "adapter_model.safetensors";
@@ -223,23 +266,9 @@ LoadReport load_adapter(Tuner& tuner, const std::string& folder, const std::stri
   }
 
   std::visit([&](auto& c) { c.inference_mode = !options.is_trainable; }, config);
-  const std::vector<std::string> active_before = tuner.active_adapters();
-  struct Before { std::shared_ptr<ParameterSlot> slot; Tensor tensor; bool trained; };
-  std::vector<Before> before;  // adapters that change the base (PiSSA) put another tensor into its slots
-  for (const auto& [key, slot] : tuner.model->named_parameters()) before.push_back({slot, slot->tensor, slot->tensor.requires_grad()});
-  AdapterOptions adapter = options.adapter;
-  adapter.from_file = true;
-  tuner.inject_adapter(name, config, adapter);
-  try {
+  return add_and_fill(tuner, name, config, options, [&] {
     return trains_encoder ? set_encoder_state(tuner, name, encoder, tensors, options.strict) : set_adapter_state(tuner, name, tensors, options.strict);
-  } catch (...) {
-    tuner.take_back(name, active_before);
-    for (const Before& b : before) {
-      b.slot->tensor = b.tensor;
-      b.slot->tensor.set_requires_grad(b.trained);
-    }
-    throw;
-  }
+  });
 }
 
 }  // namespace cambium

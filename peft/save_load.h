@@ -27,12 +27,18 @@ struct AdapterSaveOptions {
   std::optional<std::string> path_initial_model_for_weight_conversion = std::nullopt;
 };
 
+/// The three files of an adapter's folder; keys with their prefix. Each file is written beside its name and renamed, so a failure leaves no half file.
+void write_adapter_folder(const PeftConfig& config, const std::vector<NamedTensor>& tensors, const std::string& folder);
 /// Writes one adapter's folder, and for a prompt that is trained `prompt_encoder.safetensors` with its encoder, which PEFT ignores. Each file is written beside its name and renamed, so a failure leaves no half file.
 void save_adapter(const Tuner& tuner, const std::string& adapter, const std::string& folder, const AdapterSaveOptions& options = {});
 
 /// Adds the adapter in `folder` under the given name. Keys may lack the prefix `base_model.model.`, hold an adapter's name (`lora_A.default.weight`), and spell biases as
-/// PEFT 0.4 did (`q_proj.bias`). A prompt can be trained on only if `prompt_encoder.safetensors` is there (StateError). On any error the model is as it was.
+/// PEFT 0.4 did (`q_proj.bias`). A prompt can be trained on only if `prompt_encoder.safetensors` is there (StateError). A GGUF LoRA adapter (`x.gguf`) is taken like a folder.
+/// On any error the model is as it was.
 LoadReport load_adapter(Tuner& tuner, const std::string& folder, const std::string& name, const AdapterLoadOptions& options = {});
+
+/// The same from a configuration and tensors with file keys that are at hand.
+LoadReport add_adapter_with_state(Tuner& tuner, const std::string& name, PeftConfig config, const std::vector<NamedTensor>& tensors, const AdapterLoadOptions& options = {});
 
 /// Puts tensors with file keys into an adapter that is there; nothing is changed when the report is incomplete and `strict` is set.
 LoadReport set_adapter_state(Tuner& tuner, const std::string& adapter, const std::vector<NamedTensor>& tensors, bool strict);

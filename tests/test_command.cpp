@@ -101,14 +101,14 @@ struct Fixture {
 TEST_CASE("help, version, and what does not exist") {
   CHECK(run({"--help"}).code == 0);
   CHECK(run({"--version"}).code == 0);
-  for (const char* command : {"train", "eval", "generate", "merge", "inspect", "tokenize", "logits", "devices"}) CHECK(run({command, "--help"}).code == 0);
+  for (const char* command : {"train", "eval", "generate", "merge", "combine", "convert", "extract", "inspect", "tokenize", "logits", "devices"}) CHECK(run({command, "--help"}).code == 0);
   CHECK(run({"devices"}).code == 0);
   CHECK(contains(error_line({}, 2), "subcommand"));
   CHECK(contains(error_line({"trian"}, 2), "did you mean 'train'"));
   CHECK(contains(error_line({"train", "--modle", "x"}, 2), "did you mean '--model'"));
   CHECK(contains(error_line({"train", "--lora-alpa=3"}, 2), "did you mean '--lora-alpha'"));
   CHECK(contains(error_line({"train"}, 2), "--model"));
-  for (const char* later : {"combine", "convert", "plan"}) CHECK(contains(error_line({later, "--whatever", "x"}, 2), "not in this version"));
+  for (const char* later : {"plan"}) CHECK(contains(error_line({later, "--whatever", "x"}, 2), "not in this version"));
 }
 
 TEST_CASE("options that cannot be used are errors, not ignored") {
@@ -196,6 +196,24 @@ TEST_CASE("train, eval, logits, merge, inspect") {
   CHECK(contains(error_line({"logits", "--model", f.model, "--ids", outside, "--out", "x"}, 1), "token id 40"));
 
   CHECK(last_line(run({"inspect", adapter, "--json"}))["kind"] == "adapter");
+  CHECK_FALSE(last_line(run({"inspect", adapter, "--spectrum", "--json"}))["spectrum"].empty());
+
+  // Combined with itself half and half it is the same adapter; as GGUF and back, too.
+  const std::string both = f.folder.file("both"), gguf = f.folder.file("adapter.gguf"), back = f.folder.file("back");
+  const Json combined = last_line(run({"combine", "--adapter", adapter + "=a:0.5", "--adapter", adapter + "=b:0.5", "--out", both, "--json"}));
+  CHECK(combined["largest_error"].get<double>() < 1e-6);
+  CHECK(last_line(run({"convert", "--adapter", both, "--model", f.model, "--out", gguf, "--json"}))["out"] == gguf);
+  CHECK(last_line(run({"convert", "--adapter", gguf, "--model", f.model, "--out", back, "--json"}))["out"] == back);
+  CHECK(last_line(run({"inspect", gguf, "--spectrum", "--json"}))["kind"] == "gguf adapter");
+  for (const std::string& same : {both, gguf, back})
+    CHECK(last_line(run({"eval", "--model", f.model, "--adapter", same, "--data", f.data, "--json"}))["loss"].get<double>() == doctest::Approx(tuned["loss"].get<double>()).epsilon(1e-5));
+  const Json extracted = last_line(run({"extract", "--model", f.model, "--tuned", merged, "--r", "4", "--out", f.folder.file("extracted"), "--json"}));
+  CHECK(extracted["largest_error"].get<double>() < 1e-4);
+  CHECK(extracted["left_over"].empty());
+  CHECK(contains(error_line({"combine", "--adapter", adapter + "=a:half", "--out", f.folder.file("x")}, 2), "behind the last colon"));
+  CHECK(contains(error_line({"combine", "--adapter", adapter, "--combination-type", "mean", "--out", f.folder.file("x")}, 2), "magnitude_prune"));
+  CHECK(contains(error_line({"combine", "--adapter", adapter, "--out", both}, 2), "exists"));
+  CHECK(contains(error_line({"convert", "--adapter", adapter, "--model", f.model, "--out", f.folder.file("x")}, 2), ".gguf"));
   CHECK(last_line(run({"inspect", merged, "--check-values", "--json"}))["kind"] == "model");
   CHECK(last_line(run({"inspect", out, "--json"}))["kind"] == "run");
   CHECK(error_line({"inspect", f.folder.file("nothing")}, 1).size() > 20);

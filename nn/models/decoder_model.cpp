@@ -124,9 +124,9 @@ void DecoderModel::finish_language_model(const ModelInput& input, const Tensor& 
   const bool whole = input.want_hidden_states || (input.want_logits && !(input.last_logits_only && !input.labels.defined()));
   const Tensor hidden = whole ? decoder_->final_norm().forward(last, context) : last;
   if (input.want_hidden_states) out.hidden_states.push_back(hidden);
-  const auto normed = [&](const Tensor& rows) { return whole ? rows : decoder_->final_norm().forward(rows, context); };
+  const auto normed = [&](const Tensor& rows, const ForwardContext& of_rows) { return whole ? rows : decoder_->final_norm().forward(rows, of_rows); };
   const Layer& head = **head_;
-  if (input.want_logits) out.logits = head.forward(normed(input.last_logits_only ? slice(hidden, 1, sizes.time - 1) : hidden), context);
+  if (input.want_logits) out.logits = head.forward(normed(input.last_logits_only ? slice(hidden, 1, sizes.time - 1) : hidden, context), context);
   if (out.labelled > 0) {
     const Tensor targets = index_tensor(labelled.targets, hidden.device());
     if (input.want_logits && !input.last_logits_only) {
@@ -135,7 +135,8 @@ void DecoderModel::finish_language_model(const ModelInput& input, const Tensor& 
       out.loss = cross_entropy(chosen_rows(out.logits, labelled.rows), targets, options);
       if (input.label_count) out.loss = div(out.loss, *input.label_count);
     } else {
-      out.loss = head.forward_loss(normed(chosen_rows(hidden, labelled.rows)), targets, input.label_count, context);
+      const ForwardContext of_rows = context.for_rows(labelled.rows, sizes.time);
+      out.loss = head.forward_loss(normed(chosen_rows(hidden, labelled.rows), of_rows), targets, input.label_count, of_rows);
     }
     out.loss = to_dtype(out.loss, DType::f32);
   } else if (input.labels.defined()) {

@@ -107,6 +107,13 @@ Json config_of(const GgufFile& file, const GgufArchitecture& architecture) {
   return config;
 }
 
+const GgufArchitecture& architecture_of(const GgufFile& file) {
+  const std::string name(file.value("general.architecture").string());
+  const GgufArchitecture* architecture = gguf_architecture(name);
+  check<ConfigError>(architecture != nullptr, file.path(), ": architecture '", name, "' is not supported: ", known_gguf_architectures(), " are");
+  return *architecture;
+}
+
 /// Rows of q and k lie as (heads, D/2, 2) for interleaved rotation; the model rotates halves: (heads, 2, D/2).
 Tensor halves_first(const Tensor& x, std::int64_t head_dim, std::string_view name, const std::string& path) {
   check<ConfigError>(x.rank() <= 2 && head_dim % 2 == 0 && x.size(0) % head_dim == 0, path, ": '", name, "': ", x.shape(), " does not hold heads of ", head_dim);
@@ -118,12 +125,12 @@ Tensor halves_first(const Tensor& x, std::int64_t head_dim, std::string_view nam
 
 }  // namespace
 
+Json config_from_gguf(const GgufFile& file) { return config_of(file, architecture_of(file)); }
+
 std::shared_ptr<PretrainedModel> load_gguf(const std::string& path, std::optional<Task> task, const LoadOptions& options) {
   NoGrad no_grad;
   auto file = std::make_shared<GgufFile>(path);
-  const std::string name(file->value("general.architecture").string());
-  const GgufArchitecture* architecture = gguf_architecture(name);
-  check<ConfigError>(architecture != nullptr, path, ": architecture '", name, "' is not supported: ", known_gguf_architectures(), " are");
+  const GgufArchitecture* architecture = &architecture_of(*file);
   const Json config = config_of(*file, *architecture);
 
   TensorSource source;

@@ -60,4 +60,27 @@ std::optional<std::string> huggingface_name(const GgufArchitecture& architecture
   return std::string(architecture.block) + std::string(number) + "." + *rest;
 }
 
+const GgufArchitecture* gguf_architecture_of_model(std::string_view model_type) {
+  for (const GgufArchitecture& architecture : kArchitectures)
+    if (architecture.model_type == model_type) return &architecture;
+  return model_type == "mistral" ? gguf_architecture("llama") : nullptr;
+}
+
+std::optional<std::string> gguf_name(const GgufArchitecture& architecture, std::string_view name) {
+  const auto translated = [](std::span<const Names> names, std::string_view from) -> std::optional<std::string> {
+    const std::size_t dot = from.rfind('.');
+    if (dot == std::string_view::npos || (from.substr(dot) != ".weight" && from.substr(dot) != ".bias")) return {};
+    for (const auto& [to, known] : names)
+      if (known == from.substr(0, dot)) return std::string(to) + std::string(from.substr(dot));
+    return {};
+  };
+  if (!name.starts_with(architecture.block)) return translated(architecture.names, name);
+  name.remove_prefix(architecture.block.size());
+  const std::size_t dot = name.find('.');
+  if (dot == std::string_view::npos || dot == 0 || name.substr(0, dot).find_first_not_of("0123456789") != std::string_view::npos) return {};
+  const std::optional<std::string> rest = translated(architecture.block_names, name.substr(dot + 1));
+  if (!rest) return {};
+  return "blk." + std::string(name.substr(0, dot)) + "." + *rest;
+}
+
 }  // namespace cambium

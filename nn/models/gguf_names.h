@@ -23,6 +23,10 @@ struct GgufArchitecture {
 const GgufArchitecture* gguf_architecture(std::string_view name);
 std::string known_gguf_architectures();
 
+/// The architecture whose files hold models of this model_type; null if there is none.
+const GgufArchitecture* gguf_architecture_of_model(std::string_view model_type);
+/// "model.layers.3.self_attn.q_proj.weight" -> "blk.3.attn_q.weight"; nothing for a name that the architecture does not have.
+std::optional<std::string> gguf_name(const GgufArchitecture& architecture, std::string_view huggingface_name);
 /// "blk.3.attn_q.weight" -> "model.layers.3.self_attn.q_proj.weight"; nothing for a name that the architecture does not have.
 std::optional<std::string> huggingface_name(const GgufArchitecture& architecture, std::string_view gguf_name);
 

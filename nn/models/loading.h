@@ -12,6 +12,8 @@
 
 namespace cambium {
 
+class GgufFile;  // tensor/gguf.h
+
 /// The tensors of a file, read one by one.
 struct TensorSource {
   std::string where;                                       ///< file or folder, for messages
@@ -26,6 +28,9 @@ std::shared_ptr<PretrainedModel> load_model(Json config, const std::string& conf
 TensorSource renamed(const ModelFamily& family, const ModelClass& chosen, const TensorSource& source);
 /// Whether a tensor under the model's name belongs to a head or to a part that not every class has.
 bool is_optional_part(const ModelFamily& family, const ModelClass& chosen, std::string_view name);
+
+/// What a GGUF file's metadata say, as a config.json. ConfigError for an architecture or a setting that is not supported.
+Json config_from_gguf(const GgufFile& file);
 
 std::shared_ptr<PretrainedModel> load_huggingface_folder(const std::string& folder, std::optional<Task> task, const LoadOptions& options);
 std::shared_ptr<PretrainedModel> load_gguf(const std::string& path, std::optional<Task> task, const LoadOptions& options);

@@ -90,7 +90,7 @@ void T5::finish(const Tensor& decoded, const ModelInput& input, const ForwardCon
     options.reduction = LossReduction::sum;
     out.loss = div(cross_entropy(chosen(out.logits), wanted, options), input.label_count.value_or(static_cast<double>(out.labelled)));
   } else {
-    out.loss = (*lm_head_)->forward_loss(scaled(chosen(decoded)), wanted, input.label_count, context);
+    out.loss = (*lm_head_)->forward_loss(scaled(chosen(decoded)), wanted, input.label_count, context.for_rows(rows, time));
   }
   out.loss = to_dtype(out.loss, DType::f32);
 }

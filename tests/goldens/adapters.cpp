@@ -9,6 +9,7 @@
 #include "nn/optim/adamw.h"
 #include "peft/peft_model.h"
 #include "peft/trainable_tokens.h"
+#include "tests/goldens/combinations.h"
 #include "tests/temporary_folder.h"
 #include "tests/goldens/prompt_methods.h"
 
@@ -180,6 +181,8 @@ Comparison compare_case(const std::string& folder, const std::string& name) {
   Comparison out(name);
   const Json json = read_json_file((fs::path(folder) / "case.json").string());
   const std::string kind = json.value("kind", ""), method = json.value("peft_type", "");
+  if (kind == "two_adapters") return compare_two_adapters(folder, name);
+  if (kind == "two_ia3") return compare_two_ia3(folder, name);
   if (!kind.empty()) {
     out.failure("kind '" + kind + "' is not supported");
   } else {
