@@ -23,4 +23,7 @@
 #include "tensor/tensor.h"
 #include "train/batching.h"
 #include "train/dataset.h"
+#include "train/mean_head.h"
+#include "train/metrics.h"
+#include "train/task_model.h"
 #include "train/trainer.h"

@@ -83,7 +83,7 @@ std::pair<double, std::vector<double>> loss_and_gradient(const Dataset& data, Ba
   const auto run = make_run();
   std::vector<const Example*> rows;
   for (const Example& example : data.examples) rows.push_back(&example);
-  const Batch batch = make_batch(rows, layout, pad_id);
+  const Batch batch = make_batch(rows, {layout, pad_id});
   const ModelOutput output = run->trainable.forward(batch.input, {});
   backward(output.loss);
   std::vector<double> gradient;
@@ -291,7 +291,7 @@ TEST_CASE("losses and adapter are the same bits for any number of threads") {
       kernels::set_threads(threads);
       const auto run = make_run(0.1);
       TrainOptions options = options_of(10);
-      options.layout = kind == 0 ? BatchLayout::padded : BatchLayout::ragged;
+      run->trainable.format.layout = kind == 0 ? BatchLayout::padded : BatchLayout::ragged;
       options.packing = kind == 2;
       const TrainResult result = train(run->trainable, data, options);
       if (threads == 1) {
@@ -338,7 +338,7 @@ TEST_CASE("memory: nothing grows from step to step, and no gradient of a frozen 
   CHECK(run->peft->model().named_parameters()[0].second->tensor.to_vector<double>() == frozen_before);
   // Between backward and the update, only the adapter has gradients.
   const Example* row = &data.examples[0];
-  const Batch batch = make_batch(std::span(&row, 1), BatchLayout::ragged);
+  const Batch batch = make_batch(std::span(&row, 1));
   const std::int64_t before = live();
   {
     const ModelOutput output = run->trainable.forward(batch.input, {});

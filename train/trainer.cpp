@@ -25,8 +25,8 @@ Schedule make_schedule(const TrainOptions& options, std::int64_t total) {
 /// Batches one after another, epoch after epoch.
 class BatchStream {
  public:
-  BatchStream(const Dataset& data, const TrainOptions& options)
-      : data_(data), layout_(options.layout), plan_{options.batch_size, options.packing, options.max_length, options.shuffle, options.seed}, batches_(plan_epoch(data, plan_, 0)) {}
+  BatchStream(const Dataset& data, const TrainOptions& options, const BatchFormat& format)
+      : data_(data), format_(format), plan_{options.batch_size, options.packing, options.max_length, options.shuffle, options.seed}, batches_(plan_epoch(data, plan_, 0)) {}
 
   std::int64_t per_epoch() const { return static_cast<std::int64_t>(batches_.size()); }
   Batch next() {
@@ -37,23 +37,26 @@ class BatchStream {
     std::vector<const Example*> rows;
     for (std::int64_t i : batches_[at_]) rows.push_back(&data_.examples[static_cast<std::size_t>(i)]);
     ++at_;
-    return make_batch(rows, layout_);
+    return make_batch(rows, format_, data_.task);
   }
   double epoch() const { return static_cast<double>(epoch_) + static_cast<double>(at_) / static_cast<double>(batches_.size()); }
 
  private:
   const Dataset& data_;
-  BatchLayout layout_;
+  BatchFormat format_;
   BatchPlan plan_;
   std::vector<std::vector<std::int64_t>> batches_;
   std::size_t at_ = 0;
   std::int64_t epoch_ = 0;
 };
 
+bool is_language_task(Task task) { return task == Task::causal_lm || task == Task::seq2seq_lm; }
+
 void check_options(const TrainOptions& o) {
   check<ConfigError>(o.batch_size >= 1, "batch_size: expected at least 1, found ", o.batch_size);
   check<ConfigError>(o.gradient_accumulation >= 1, "gradient_accumulation: expected at least 1, found ", o.gradient_accumulation);
   check<ConfigError>(std::isfinite(o.learning_rate) && o.learning_rate > 0, "learning_rate: expected a positive number, found ", o.learning_rate);
+  check<ConfigError>(!o.head_learning_rate || (std::isfinite(*o.head_learning_rate) && *o.head_learning_rate > 0), "head_learning_rate: expected a positive number, found ", o.head_learning_rate.value_or(0));
   check<ConfigError>(std::isfinite(o.weight_decay) && o.weight_decay >= 0, "weight_decay: expected no negative number, found ", o.weight_decay);
   check<ConfigError>(std::isfinite(o.max_grad_norm) && o.max_grad_norm >= 0, "max_grad_norm: expected no negative number, found ", o.max_grad_norm);
   check<ConfigError>(o.schedule == "constant" || o.schedule == "linear" || o.schedule == "cosine", "schedule: expected constant, linear or cosine, found '", o.schedule, "'");
@@ -74,14 +77,19 @@ std::int64_t planned_steps(const Dataset& data, const TrainOptions& options) {
 
 TrainResult train(const Trainable& model, const Dataset& data, const TrainOptions& options, const Dataset* eval_data, const TrainCallbacks& callbacks) {
   const std::int64_t total = planned_steps(data, options);
-  check<StateError>(!model.parameters.empty(), "train: the model has no trainable parameter");
+  std::vector<NamedParameter> parameters = model.parameters;
+  parameters.insert(parameters.end(), model.head_parameters.begin(), model.head_parameters.end());
+  check<StateError>(!parameters.empty(), "train: the model has no trainable parameter");
   const Schedule schedule = make_schedule(options, total);
   AdamWConfig config;
   config.learning_rate = options.learning_rate;
   config.weight_decay = options.weight_decay;
-  AdamW optimizer(model.parameters, config);
+  std::vector<ParameterGroup> groups;
+  if (!model.parameters.empty()) groups.push_back({model.parameters, {}, {}});
+  if (!model.head_parameters.empty()) groups.push_back({model.head_parameters, options.head_learning_rate, {}});
+  AdamW optimizer(groups, config);
   optimizer.zero_grad();
-  BatchStream stream(data, options);
+  BatchStream stream(data, options, model.format);
   TrainResult result;
   const Clock::time_point start = Clock::now();
   for (std::int64_t step = 1; step <= total; ++step) {
@@ -98,7 +106,7 @@ TrainResult train(const Trainable& model, const Dataset& data, const TrainOption
       context.training = true;
       context.key = RandomKey{options.seed, 0}.fold("dropout").fold(static_cast<std::uint64_t>(step)).fold(i);
       Batch& batch = batches[i];
-      batch.input.want_logits = false;
+      batch.input.want_logits = !is_language_task(data.task);
       batch.input.label_count = static_cast<double>(metrics.targets);  // every target of the step counts alike, however it is cut into batches
       const ModelOutput output = model.forward(batch.input, context);
       const double loss = output.loss.item();
@@ -108,10 +116,10 @@ TrainResult train(const Trainable& model, const Dataset& data, const TrainOption
       batch = {};
     }
     if (step == 1)
-      for (const auto& [name, slot] : model.parameters)
+      for (const auto& [name, slot] : parameters)
         check<StateError>(slot->tensor.grad().defined(), "train: parameter '", name, "' got no gradient at the first step: it is not part of what the loss is computed from");
     // The norm names the first parameter whose gradient is not finite, before anything is changed.
-    metrics.gradient_norm = clip_grad_norm(model.parameters, options.max_grad_norm > 0 ? options.max_grad_norm : INFINITY);
+    metrics.gradient_norm = clip_grad_norm(parameters, options.max_grad_norm > 0 ? options.max_grad_norm : INFINITY);
     optimizer.set_learning_rate_factor(schedule(step - 1));
     metrics.learning_rate = optimizer.learning_rate();
     optimizer.step();
@@ -134,25 +142,6 @@ TrainResult train(const Trainable& model, const Dataset& data, const TrainOption
     if (result.stopped) break;
   }
   result.seconds = seconds_since(start);
-  return result;
-}
-
-EvalResult evaluate(const Trainable& model, const Dataset& data, std::int64_t batch_size, const std::atomic<bool>* stop) {
-  NoGrad no_grad;
-  const BatchPlan plan{batch_size, false, 0, false, 0};
-  double total = 0;
-  EvalResult result;
-  for (const std::vector<std::int64_t>& rows : plan_epoch(data, plan, 0)) {
-    if (stop != nullptr && stop->load()) break;
-    std::vector<const Example*> examples;
-    for (std::int64_t i : rows) examples.push_back(&data.examples[static_cast<std::size_t>(i)]);
-    Batch batch = make_batch(examples, BatchLayout::ragged);
-    batch.input.want_logits = false;
-    total += model.forward(batch.input, {}).loss.item() * static_cast<double>(batch.targets);
-    result.tokens += batch.targets;
-  }
-  result.loss = result.tokens > 0 ? total / static_cast<double>(result.tokens) : 0.0;
-  result.perplexity = std::exp(result.loss);
   return result;
 }
 

@@ -11,13 +11,17 @@
 #include "nn/models/model.h"
 #include "train/batching.h"
 #include "train/dataset.h"
+#include "train/metrics.h"
 
 namespace cambium {
 
-/// What is trained: how to run it, and which parameters an optimizer may change.
+/// What is trained: how to run it, which parameters an optimizer may change, and how it takes its rows.
 struct Trainable {
   std::function<ModelOutput(const ModelInput&, const ForwardContext&)> forward;
   std::vector<NamedParameter> parameters;
+  std::vector<NamedParameter> head_parameters;  ///< those with TrainOptions::head_learning_rate
+  BatchFormat format;
+  bool first_token_is_target = false;           ///< DataOptions::first_token_is_target that suits it
 };
 
 struct TrainOptions {
@@ -25,8 +29,9 @@ struct TrainOptions {
   double epochs = 1.0;
   std::int64_t batch_size = 8, gradient_accumulation = 1, max_length = 1024;
   bool packing = false, shuffle = true;
-  BatchLayout layout = BatchLayout::ragged;
-  double learning_rate = 2e-4, weight_decay = 0.0, max_grad_norm = 1.0;  ///< 0: no clipping
+  double learning_rate = 2e-4;
+  std::optional<double> head_learning_rate;  ///< of Trainable::head_parameters; absent: learning_rate
+  double weight_decay = 0.0, max_grad_norm = 1.0;  ///< 0: no clipping
   std::string schedule = "linear";     ///< constant, linear, cosine
   std::int64_t warmup_steps = 0, eval_every = 0;  ///< eval_every 0: at the end only
   std::uint64_t seed = 0;
@@ -38,8 +43,12 @@ struct StepMetrics {
   double epoch = 0, loss = 0, learning_rate = 0, gradient_norm = 0, step_ms = 0, tokens_per_second = 0, elapsed_s = 0;
 };
 struct EvalResult {
-  double loss = 0, perplexity = 0;
-  std::int64_t tokens = 0;  ///< labelled targets
+  Task task = Task::causal_lm;
+  double loss = 0;                          ///< mean over the labelled targets
+  std::int64_t tokens = 0;                  ///< labelled targets: tokens, or rows for classes, numbers and answers
+  std::optional<double> perplexity;         ///< of language models: exp(loss)
+  std::optional<double> accuracy, f1;       ///< share of right classes, or of answers found exactly; mean overlap of answers
+  std::optional<Confusion> confusion;       ///< of classes
 };
 
 struct TrainCallbacks {
@@ -62,7 +71,7 @@ std::int64_t planned_steps(const Dataset& data, const TrainOptions& options);
 /// of the step before.
 TrainResult train(const Trainable& model, const Dataset& data, const TrainOptions& options, const Dataset* eval_data = nullptr, const TrainCallbacks& callbacks = {});
 
-/// Mean negative log-likelihood of the labelled targets, in double over all of them; perplexity is its exponential.
+/// The mean loss of the labelled targets, in double over all of them, and what the task is measured by besides.
 EvalResult evaluate(const Trainable& model, const Dataset& data, std::int64_t batch_size, const std::atomic<bool>* stop = nullptr);
 
 }  // namespace cambium
