@@ -31,17 +31,54 @@ void add_shared(CLI::App& command, SharedOptions& options, Takes takes = {});
 /// Threads and device, before anything is computed.
 void apply_shared(const SharedOptions& options);
 
-/// A model with its tokenizer and adapters; `peft` is null without adapters.
-struct LoadedModel {
-  std::shared_ptr<PretrainedModel> base;
-  std::unique_ptr<PeftModel> peft;
+/// What a model is loaded for.
+struct ModelRequest {
+  std::optional<Task> task;                ///< absent: the adapter's, or the one its architecture names
+  bool mean_head = false;                  ///< classes from the mean of the tokens
+  bool trainable_adapter = false;
+  std::vector<std::string> label_names;    ///< empty: the adapter's, or the model's own
+  std::string problem_type;                ///< of classes; empty: told by the labels
+  std::optional<std::int64_t> num_labels;  ///< of a head without names
+  RandomKey key;                           ///< of heads that the files do not hold
+  bool complete = false;                   ///< look_at_model() has seen it
+};
+
+/// A model with its tokenizer, adapters and head; `peft` is null without adapters.
+struct LoadedModel : TaskModel {
   std::optional<Tokenizer> tokenizer;
   std::string path;
-
-  ModelOutput forward(const ModelInput& input, const ForwardContext& context = {}) const { return peft ? peft->forward(input, context) : base->forward(input, context); }
+  const Tokenizer* tokenizer_or_null() const { return tokenizer ? &*tokenizer : nullptr; }
   const Tokenizer& need_tokenizer() const;  ///< ConfigError if the model has none
 };
-LoadedModel load_model(const SharedOptions& options, bool trainable_adapter = false);
+LoadedModel load_model(const SharedOptions& options, ModelRequest request = {});
+/// What the files say before the model is loaded: its configuration, and the request completed by the adapter's files and the architecture.
+struct ModelFacts {
+  ModelConfig config;
+  ModelRequest request;
+  Task data_task = Task::causal_lm;  ///< what rows are read for
+  bool own_head = false;             ///< the files are of a model with a head for this task
+};
+ModelFacts look_at_model(const SharedOptions& options, ModelRequest request);
+/// Classes for training data with the labels `found`: the model's own if they cover them, else the data's.
+void choose_labels(ModelFacts& facts, const std::vector<std::string>& found);
+/// Settings of rows that depend on the model: limits, vocabulary, end token, classes.
+void adapt_data_options(DataOptions& data, const ModelFacts& facts, const Tokenizer* tokenizer, std::optional<std::int64_t> max_length);
+
+/// --data-kind and what else says how rows are read.
+struct DataArguments {
+  DataOptions options;
+  std::string kind = "auto", task, labels;
+  std::optional<std::int64_t> max_length;
+};
+void add_data_options(CLI::App& command, DataArguments& data);
+std::vector<std::string> split_commas(const std::string& text);
+
+/// The measures of an evaluation as they apply, in one line and as JSON.
+std::string eval_line(const EvalResult& result);
+Json eval_json(const EvalResult& result);
+/// Precision, recall and F1 of each class and the confusion matrix, as a table for a terminal.
+std::string class_table(const Confusion& confusion, const std::vector<std::string>& names);
+
 /// The tokenizer beside a model; nothing if there is none.
 std::optional<Tokenizer> find_tokenizer(const std::string& model_path);
 /// "DIR=NAME" or "DIR"; also of .gguf adapters.

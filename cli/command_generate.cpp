@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "cli/command.h"
+#include "nn/generation_seq2seq.h"
 
 namespace cambium::cli {
 
@@ -16,11 +17,21 @@ struct GenerateArguments {
   bool have_prompt = false, chat = false, special = false, no_end = false;
 };
 
+/// The model's continuation of one row: an encoder-decoder's answer to it.
+std::vector<std::int64_t> continue_ids(const LoadedModel& model, const std::vector<std::int64_t>& ids, const GenerationOptions& options) {
+  if (model.peft && model.peft->base_model->is_prompt_learning()) return model.peft->generate(ids, options);
+  if (model.task() != Task::seq2seq_lm) return generate(*model.base, ids, options);
+  ModelInput input;
+  input.input_ids = from_vector(ids, {1, static_cast<std::int64_t>(ids.size())});
+  return generate_seq2seq(*model.base, input, options).front();
+}
+
 /// Streams the continuation and gives it back whole.
 std::string continue_text(const LoadedModel& model, GenerateArguments& a, const std::vector<std::int64_t>& ids, std::vector<std::int64_t>& out_ids) {
   const std::int64_t limit = model.base->config().max_position_embeddings;
   check<ConfigError>(!ids.empty(), "generate: the prompt has no tokens");
-  check<ConfigError>(limit <= 0 || static_cast<std::int64_t>(ids.size()) + a.options.max_new_tokens <= limit, "generate: ", ids.size(), " tokens of prompt and ", a.options.max_new_tokens,
+  const bool seq2seq = model.task() == Task::seq2seq_lm;
+  check<ConfigError>(seq2seq || limit <= 0 || static_cast<std::int64_t>(ids.size()) + a.options.max_new_tokens <= limit, "generate: ", ids.size(), " tokens of prompt and ", a.options.max_new_tokens,
                      " new ones are more than the model's ", limit, ": lower --max-new-tokens");
   StreamDecoder decoder(model.need_tokenizer(), true);
   std::string text;
@@ -33,7 +44,7 @@ std::string continue_text(const LoadedModel& model, GenerateArguments& a, const 
     }
     return !stop_requested();
   };
-  out_ids = generate(*model.base, ids, a.options);
+  out_ids = continue_ids(model, ids, a.options);
   const std::string rest = decoder.finish();
   text += rest;
   std::cout << rest << std::endl;
@@ -45,6 +56,9 @@ int run(GenerateArguments& a) {
   a.options.sampling.check();
   catch_signals();
   const LoadedModel model = load_model(a.shared);
+  check<ConfigError>(model.task() == Task::causal_lm || model.task() == Task::seq2seq_lm, "generate: a model for the task ", task_name(model.task()), " writes no text: use cambium eval or logits");
+  const bool seq2seq = model.task() == Task::seq2seq_lm;
+  check<ConfigError>(!a.chat || !seq2seq, "--chat: an encoder-decoder keeps no conversation");
   const Tokenizer& tokenizer = model.need_tokenizer();
   a.options.key = RandomKey{a.shared.seed, 0}.fold("generate");
   std::vector<std::int64_t> stops = tokenizer.stop_ids();
@@ -80,7 +94,7 @@ int run(GenerateArguments& a) {
     all << std::cin.rdbuf();
     a.prompt = all.str();
   }
-  const std::string text = continue_text(model, a, tokenizer.encode(a.prompt + a.separator, a.special), ids);
+  const std::string text = continue_text(model, a, tokenizer.encode(a.prompt + a.separator, a.special || seq2seq), ids);
   answer(a.shared, Json{{"prompt", a.prompt}, {"text", text}, {"ids", ids}});
   return signal_exit_code();
 }
@@ -98,7 +112,7 @@ Run add_generate(CLI::App& program) {
   c.add_option("--prompt-separator", a->separator, "put behind the prompt, as training puts it between prompt and completion; default: nothing");
   c.add_flag("--chat", a->chat, "the model's chat template; without --prompt a conversation, a line a turn");
   c.add_option("--system", a->system, "system message of a chat");
-  c.add_flag("--special", a->special, "put the tokenizer's own begin token before the prompt");
+  c.add_flag("--special", a->special, "put the tokenizer's own begin token before the prompt (with an encoder-decoder its tokens are always there)");
   c.add_option("--max-new-tokens", a->options.max_new_tokens)->capture_default_str()->check(CLI::PositiveNumber);
   c.add_flag("--sample", a->options.sampling.do_sample, "draw tokens instead of taking the most likely; implied by the options below");
   c.add_option("--temperature", a->options.sampling.temperature)->capture_default_str();

@@ -1,7 +1,8 @@
-// Shared options, loading of models with adapters, answers and signals.
+// Shared options, answers and signals.
 #include <csignal>
 #include <filesystem>
 #include <iostream>
+#include <sstream>
 
 #include <unistd.h>
 
@@ -63,35 +64,26 @@ std::pair<std::string, std::string> parse_adapter(const std::string& text, std::
   return {text, index == 0 ? "default" : "adapter" + std::to_string(index)};
 }
 
-std::optional<Tokenizer> find_tokenizer(const std::string& model_path) {
-  namespace fs = std::filesystem;
-  if (fs::is_directory(model_path) && !Tokenizer::exists(model_path)) return std::nullopt;
-  if (model_path.ends_with(".gguf") && !GgufFile(model_path).has("tokenizer.ggml.model")) return std::nullopt;
-  return Tokenizer::from_file(model_path);
-}
-
-const Tokenizer& LoadedModel::need_tokenizer() const {
-  check<ConfigError>(tokenizer.has_value(), path, ": this model has no tokenizer: give token ids instead of text, or add a tokenizer.json, spiece.model or vocab.txt to the folder");
-  return *tokenizer;
-}
-
-LoadedModel load_model(const SharedOptions& options, bool trainable_adapter) {
-  apply_shared(options);
-  LoadOptions load;
-  if (!options.dtype.empty()) load.dtype = parse_dtype(options.dtype);
-  LoadedModel out;
-  out.path = options.model;
-  out.base = AutoModelForCausalLM::from_pretrained(options.model, load);
-  out.tokenizer = find_tokenizer(options.model);
-  for (std::size_t i = 0; i < options.adapters.size(); ++i) {
-    const auto [folder, name] = parse_adapter(options.adapters[i], i);
-    AdapterLoadOptions adapter;
-    adapter.is_trainable = trainable_adapter;
-    if (!out.peft) out.peft.reset(new PeftModel(PeftModel::from_pretrained(out.base, folder, name, adapter)));
-    else out.peft->load_adapter(folder, name, adapter);
-  }
-  if (!out.peft) out.base->set_requires_grad(false);
+std::vector<std::string> split_commas(const std::string& text) {
+  std::vector<std::string> out;
+  std::stringstream stream(text);
+  for (std::string part; std::getline(stream, part, ',');)
+    if (!part.empty()) out.push_back(part);
   return out;
+}
+
+void add_data_options(CLI::App& c, DataArguments& data) {
+  c.add_option("--task", data.task, "causal-lm, seq2seq, seq-cls, token-cls, question-ans or feature; default: by the model's architecture");
+  c.add_option("--data-kind", data.kind, "auto, text, completion, instruct, chat, classification, token-classification, question-answering, seq2seq, tokens")->capture_default_str();
+  c.add_option("--max-length", data.max_length, "tokens a row; longer ones are cut; default: the model's limit, at most 1024");
+  c.add_option("--max-target-length", data.options.max_target_length, "tokens of a seq2seq target; default: --max-length")->check(CLI::PositiveNumber);
+  c.add_option("--prompt-separator", data.options.prompt_separator, "between prompt and completion; default: a line break");
+  c.add_flag("--train-on-prompt", data.options.train_on_prompt, "learn, or count, prompts too");
+  c.add_option("--prompt-key", data.options.prompt_key)->capture_default_str();
+  c.add_option("--completion-key", data.options.completion_key)->capture_default_str();
+  c.add_option("--text-key", data.options.text_key)->capture_default_str();
+  c.add_option("--label-key", data.options.label_key)->capture_default_str();
+  c.add_option("--labels", data.labels, "comma-separated names of the classes in their order; default: the model's, or those in the training data, sorted");
 }
 
 void answer(const SharedOptions& options, const Json& object) {

@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 
 #include "nn/models/model.h"
 #include "peft/peft_model.h"
@@ -121,10 +122,21 @@ TEST_CASE("options that cannot be used are errors, not ignored") {
   };
   CHECK(contains(with({"--resume", "x"}), "--resume"));
   CHECK(contains(with({"--save-every", "5"}), "--save-every"));
-  CHECK(contains(with({"--head", "mean"}), "--head"));
-  CHECK(contains(with({"--task", "seq-cls"}), "--task"));
-  CHECK(contains(with({"--method", "ia3"}), "--method"));
-  CHECK(contains(with({"--method", "full", "--r", "4"}), "--method full"));
+  CHECK(contains(with({"--task", "causal-lm", "--head", "mean"}), "--head mean: a head of classes of texts, not of the task causal-lm"));
+  CHECK(contains(with({"--head", "hf"}), "--head: a choice of the task seq-cls"));
+  CHECK(contains(with({"--head", "median"}), "--head: expected hf or mean"));
+  CHECK(contains(with({"--task", "poetry"}), "task: expected one of"));
+  CHECK(contains(with({"--method", "magic"}), "--method: expected one of lora, ia3"));
+  CHECK(contains(with({"--method", "full", "--r", "4"}), "--r: no option of --method full: it belongs to lora"));
+  CHECK(contains(with({"--method", "ia3", "--lora-alpha", "4"}), "--lora-alpha: no option of --method ia3"));
+  CHECK(contains(with({"--num-virtual-tokens", "4"}), "--num-virtual-tokens: no option of --method lora: it belongs to prompt-tuning, prefix-tuning, p-tuning"));
+  CHECK(contains(with({"--method", "prompt-tuning"}), "num_virtual_tokens"));
+  CHECK(contains(with({"--method", "prompt-tuning", "--num-virtual-tokens", "x"}), "--num-virtual-tokens: expected a whole number"));
+  CHECK(contains(with({"--method", "prefix-tuning", "--num-virtual-tokens", "4", "--init-weights", "one"}), "init_weights"));
+  CHECK(contains(with({"--method", "p-tuning", "--num-virtual-tokens", "4", "--encoder-reparameterization-type", "GRU"}), "GRU"));
+  CHECK(contains(with({"--head-learning-rate", "1e-3"}), "--head-learning-rate: the task causal-lm"));
+  CHECK(contains(with({"--labels", "a,b"}), "--labels: the task causal-lm"));
+  CHECK(contains(with({"--max-target-length", "4"}), "--max-target-length: for the task seq2seq"));
   CHECK(contains(with({"--r", "x"}), "--r"));
   CHECK(contains(with({"--r", "0"}), "r: expected a positive integer"));
   CHECK(contains(with({"--target-modules", "nothing"}), "nothing"));
@@ -229,4 +241,110 @@ TEST_CASE("a signal ends training after the step, and everything is saved") {
   CHECK(peft.adapters().size() == 1);
   const std::string metrics = read_all(out + "/metrics.jsonl");
   CHECK(std::count(metrics.begin(), metrics.end(), '\n') >= 1);
+}
+
+namespace {
+
+/// Models of each task in a folder, with rows of token ids that suit them.
+struct TaskFolder {
+  const char* task;
+  std::string model, data;
+};
+std::vector<TaskFolder> task_folders(const TemporaryFolder& folder) {
+  const std::string bert = R"({"model_type": "bert", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 40,
+    "max_position_embeddings": 64, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.3, "id2label": {"0": "red", "1": "green", "2": "blue"},
+    "label2id": {"red": 0, "green": 1, "blue": 2}, "pad_token_id": 0, "architectures": [")";
+  const std::string t5 = R"({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4, "vocab_size": 40,
+    "dropout_rate": 0.0, "feed_forward_proj": "relu", "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1})";
+  const auto save = [&](const char* name, const std::string& config, Task task) {
+    const std::string path = folder.file(name);
+    save_pretrained(*model_from_config(config, task, RandomKey{3}), path);
+    return path;
+  };
+  const auto rows = [&](const char* name, const auto& line) {
+    std::string text;
+    for (int i = 0; i < 8; ++i) text += line(i) + "\n";
+    return folder.write(name, text);
+  };
+  const auto ids = [](int i) { return "{\"input_ids\": [1, " + std::to_string(2 + i) + ", " + std::to_string(20 + i) + (i % 2 == 0 ? ", 9" : "") + ", 7]"; };
+  std::vector<TaskFolder> out;
+  const std::string llama = folder.file("llama");
+  save_pretrained(*tiny_llama(), llama);
+  out.push_back({"causal-lm", llama, rows("causal.jsonl", [&](int i) { return ids(i) + "}"; })});
+  out.push_back({"seq2seq", save("t5", t5, Task::seq2seq_lm), rows("seq2seq.jsonl", [&](int i) { return ids(i) + ", \"labels\": [" + std::to_string(5 + i) + ", 8, 1]}"; })});
+  out.push_back({"seq-cls", save("cls", bert + "BertForSequenceClassification\"]}", Task::sequence_classification), rows("cls.jsonl", [&](int i) { return ids(i) + ", \"labels\": " + std::to_string(i % 3) + "}"; })});
+  out.push_back({"token-cls", save("tok", bert + "BertForTokenClassification\"]}", Task::token_classification),
+                 rows("tok.jsonl", [&](int i) { return ids(i) + ", \"labels\": [-100, " + std::to_string(i % 3) + ", 2" + (i % 2 == 0 ? ", 1" : "") + ", -100]}"; })});
+  out.push_back({"question-ans", save("qa", bert + "BertForQuestionAnswering\"]}", Task::question_answering), rows("qa.jsonl", [&](int i) { return ids(i) + ", \"start_positions\": 1, \"end_positions\": 2}"; })});
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("every method for every task: train, save, load, and measure the same") {
+  const TemporaryFolder folder;
+  const std::vector<std::pair<std::string, std::vector<std::string>>> methods = {
+      {"lora", {"--r", "4", "--learning-rate", "0.02"}},
+      {"ia3", {"--learning-rate", "0.05"}},
+      {"prompt-tuning", {"--num-virtual-tokens", "3", "--learning-rate", "0.1"}},
+      {"prefix-tuning", {"--num-virtual-tokens", "3", "--learning-rate", "0.1"}},
+      {"p-tuning", {"--num-virtual-tokens", "3", "--encoder-hidden-size", "8", "--learning-rate", "0.02"}},
+      {"full", {"--learning-rate", "0.01"}}};
+  for (const TaskFolder& f : task_folders(folder)) {
+    for (const auto& [method, more] : methods) {
+      CAPTURE(f.task);
+      CAPTURE(method);
+      const std::string out = folder.file(std::string("run-") + f.task + "-" + method);
+      std::vector<std::string> arguments = {"train", "--model", f.model, "--data", f.data, "--eval-data", f.data, "--out", out, "--method", method, "--steps", "6", "--batch-size", "4", "--quiet", "--threads", "1", "--json"};
+      arguments.insert(arguments.end(), more.begin(), more.end());
+      const Json trained = last_line(run(arguments));
+      CHECK(trained["losses"].size() == 6);
+      CHECK(trained["eval"]["loss"].get<double>() < trained["eval_before"]["loss"].get<double>());
+      CHECK(read_json_file(out + "/run.json")["task"] == f.task);
+      const bool full = method == "full";
+      std::vector<std::string> eval = {"eval", "--model", full ? out + "/model" : f.model, "--data", f.data, "--threads", "1", "--json"};
+      if (!full) eval.insert(eval.end(), {"--adapter", out + "/adapter"});
+      const Json measured = last_line(run(eval));
+      CHECK(measured["loss"].get<double>() == doctest::Approx(trained["eval"]["loss"].get<double>()).epsilon(2e-5));
+      for (const char* key : {"accuracy", "macro_f1", "confusion", "perplexity", "f1"})
+        CHECK(measured.contains(key) == trained["eval"].contains(key));
+      if (std::string(f.task).ends_with("cls")) CHECK(measured["label_names"] == Json::array({"red", "green", "blue"}));
+    }
+  }
+}
+
+TEST_CASE("classes on the mean of the tokens, from names in a table") {
+  const TemporaryFolder folder;
+  const std::vector<TaskFolder> all = task_folders(folder);
+  const std::string out = folder.file("run");
+  const Json trained = last_line(run({"train", "--model", all[2].model, "--task", "seq-cls", "--head", "mean", "--data", all[2].data, "--eval-data", all[2].data, "--out", out, "--steps", "8", "--batch-size", "4",
+                                      "--learning-rate", "0.01", "--head-learning-rate", "0.05", "--quiet", "--threads", "1", "--json"}));
+  CHECK(trained["eval"]["loss"].get<double>() < trained["eval_before"]["loss"].get<double>());
+  for (const char* file : {"/adapter/mean_head.safetensors", "/adapter/label_names.json", "/adapter/adapter_config.json"}) CHECK(std::filesystem::exists(out + file));
+  CHECK(read_json_file(out + "/adapter/adapter_config.json")["task_type"] == "FEATURE_EXTRACTION");
+  const Outcome measured = run({"eval", "--model", all[2].model, "--adapter", out + "/adapter", "--data", all[2].data, "--threads", "1", "--json"});
+  CHECK(last_line(measured)["loss"].get<double>() == doctest::Approx(trained["eval"]["loss"].get<double>()).epsilon(2e-5));
+  CHECK(contains(measured.out, "precision  recall"));
+  CHECK(contains(error_line({"eval", "--model", all[2].model, "--adapter", out + "/adapter", "--head", "hf", "--data", all[2].data}, 2), "--head hf"));
+  const std::string unknown = folder.write("unknown.jsonl", "{\"input_ids\": [1, 2], \"labels\": \"pink\"}\n");
+  CHECK(contains(error_line({"eval", "--model", all[2].model, "--adapter", out + "/adapter", "--data", unknown}, 1), "unknown label 'pink'"));
+  CHECK(contains(error_line({"train", "--model", all[2].model, "--task", "feature", "--data", all[2].data}, 2), "features have no loss"));
+  CHECK(contains(error_line({"train", "--model", all[0].model, "--packing", "--task", "seq-cls", "--data", all[2].data}, 2), "--packing: for the task causal-lm only"));
+  CHECK(contains(error_line({"generate", "--model", all[2].model, "--prompt", "x"}, 2), "writes no text"));
+  // An adapter is trained on with its own method and configuration.
+  const Json again = last_line(run({"train", "--model", all[2].model, "--adapter", out + "/adapter", "--data", all[2].data, "--out", folder.file("on"), "--steps", "2", "--quiet", "--json"}));
+  CHECK(again["losses"][0].get<double>() < trained["losses"][0].get<double>());
+  CHECK(contains(error_line({"train", "--model", all[2].model, "--adapter", out + "/adapter", "--method", "ia3", "--data", all[2].data, "--out", folder.file("no")}, 2), "is lora"));
+}
+
+TEST_CASE("logits of every task") {
+  const TemporaryFolder folder;
+  for (const TaskFolder& f : task_folders(folder)) {
+    CAPTURE(f.task);
+    const bool seq2seq = std::string(f.task) == "seq2seq";
+    const std::string ids = folder.write("ids.json", seq2seq ? R"({"input_ids": [[1, 5, 9], [2, 8, 30]], "decoder_input_ids": [[0, 4], [0, 6]]})" : R"({"input_ids": [[1, 5, 9], [2, 8, 30]], "attention_mask": [[1, 1, 1], [1, 1, 0]]})");
+    const Json shape = last_line(run({"logits", "--model", f.model, "--ids", ids, "--out", folder.file("l.safetensors"), "--json"}))["shape"];
+    const std::map<std::string, Json> expected = {{"causal-lm", {2, 3, 40}}, {"seq2seq", {2, 2, 40}}, {"seq-cls", {2, 3}}, {"token-cls", {2, 3, 3}}, {"question-ans", {2, 3}}};
+    CHECK(shape == expected.at(f.task));
+  }
 }
