@@ -100,3 +100,25 @@ fetch_dictionary() { # The Devil's Dictionary (public domain) from Debian's dict
   fi
   echo "$folder"
 }
+
+fetch_topics() { # descriptions of Debian's packages with 14 topics (each under its package's free licence), as JSON lines; prints the folder
+  local folder=$cache/debian_topics
+  if [ ! -f "$folder/test.jsonl" ]; then
+    need_packages python3 >&2
+    say "downloading Debian's long package descriptions (16 MB)"
+    local work file
+    work=$(mktemp -d)
+    mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
+    # A folder of its own: the system's lists stay as they are, and no root is needed.
+    apt-get -qq -o Acquire::Languages=en -o Acquire::GzipIndexes=false -o Dir::State::Lists="$work/lists" -o Dir::Cache="$work/cache" -o APT::Sandbox::User=root -o Debug::NoLocking=1 update >&2
+    for kind in Packages Translation-en; do
+      for file in "$work"/lists/*_main_*"$kind"; do
+        case $file in *security* | *updates*) ;; *) cat "$file" >>"$work/$kind" ;; esac
+      done
+    done
+    python3 tools/debian_topics.py "$work" "$folder.part" >&2
+    mv "$folder.part" "$folder"
+    rm -rf "$work"
+  fi
+  echo "$folder"
+}
