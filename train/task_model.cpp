@@ -35,6 +35,14 @@ std::int64_t embedded_prompt(const PeftConfig& config) {
       config);
 }
 
+/// Dropout of attention's probabilities makes them whole, between all tokens of a row, so that rows side by side would cost the square of the batch.
+bool drops_attention(const ModelConfig& config) {
+  const Json json = parse_json(config.json.empty() ? "{}" : config.json, "config");
+  for (const char* key : {"attention_probs_dropout_prob", "attention_dropout", "attn_pdrop", "dropout_rate"})
+    if (json.contains(key) && json[key].is_number() && json[key].get<double>() > 0) return true;
+  return false;
+}
+
 }  // namespace
 
 ModelOutput TaskModel::forward(const ModelInput& input, const ForwardContext& context) const {
@@ -90,10 +98,8 @@ Trainable TaskModel::trainable() const {
   out.first_token_is_target = prompt > 0 && task() == Task::causal_lm;
   out.format.segments = !base->is_causal() && base->task() != Task::seq2seq_lm;
   out.format.pad_id = base->config().pad_token_id.value_or(0);
-  if (prompt > 0 && !language) {
-    out.format.layout = BatchLayout::padded;
-    out.format.virtual_tokens = prompt;
-  }
+  if (prompt > 0 && !language) out.format.virtual_tokens = prompt;
+  if (out.format.virtual_tokens > 0 || drops_attention(base->config())) out.format.layout = BatchLayout::padded;
   return out;
 }
 
