@@ -212,7 +212,7 @@ GgmlType plain_type(DType dtype) { return dtype == DType::f16 ? GgmlType::f16 : 
 void write_gguf(const MergeSource& source, const MergePlan& plan, const std::string& model, const std::string& out, const MergeOptions& options, MergeReport& report) {
   const GgufFile file(model);
   const bool blocks = std::any_of(file.tensors().begin(), file.tensors().end(), [](const GgufTensorInfo& info) { return !ggml_format(info.type).dtype; });
-  const std::optional<GgmlType> chosen = options.gguf_type ? options.gguf_type : blocks ? std::optional(GgmlType::f16) : std::nullopt;
+  const std::optional<GgmlType> chosen = !options.gguf_type && blocks ? GgmlType::f16 : options.gguf_type;
   std::vector<GgufWriter::Entry> entries;
   std::uint64_t total = 0;
   for (const MergeSource::Item& info : source.items()) {

@@ -47,6 +47,7 @@ Trained trained(const Dataset& data, BatchLayout layout, bool packing) {
   config.target_modules = {"q_proj", "v_proj", "down_proj"};
   PeftModel peft(model(), config);
   Trainable trainable;
+  trainable.format.layout = layout;
   trainable.parameters = peft.trainable_parameters();
   trainable.forward = [&peft](const ModelInput& input, const ForwardContext& context) { return peft.forward(input, context); };
   TrainOptions options;
@@ -54,7 +55,6 @@ Trained trained(const Dataset& data, BatchLayout layout, bool packing) {
   options.batch_size = 4;
   options.learning_rate = 1e-2;
   options.max_length = 64;
-  options.layout = layout;
   options.packing = packing;
   Trained out;
   out.losses = train(trainable, data, options).losses;
