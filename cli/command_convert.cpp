@@ -19,7 +19,7 @@ int run(const ConvertArguments& a) {
   const bool from_gguf = a.adapter.ends_with(".gguf"), to_gguf = a.out.ends_with(".gguf");
   check<ConfigError>(from_gguf != to_gguf, "convert: ", a.adapter, " to ", a.out, ": one of the two has to be a .gguf file, the other a PEFT folder");
   check<ConfigError>(!fs::exists(a.out) || (!to_gguf && fs::is_directory(a.out) && fs::is_empty(a.out)), "--out: ", a.out, " exists: choose a new ", to_gguf ? "file" : "folder");
-  const Json base = read_base_config(a.model);
+  const std::string base = read_base_config(a.model);
   std::vector<std::string> warnings;
   LoraAdapter adapter = from_gguf ? read_gguf_adapter(a.adapter, base) : read_lora_adapter(a.adapter, &warnings);
   for (const std::string& warning : warnings) say(a.shared, "warning: " + warning);

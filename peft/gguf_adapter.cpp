@@ -12,6 +12,7 @@
 #include "nn/models/loading.h"
 #include "peft/tensor_edit.h"
 #include "tensor/gguf_writer.h"
+#include "tensor/json.h"
 
 namespace cambium {
 
@@ -67,21 +68,21 @@ std::int64_t common_rank(const std::vector<LoraAdapter::Part>& parts) {
 
 }  // namespace
 
-Json read_base_config(const std::string& model) {
+std::string read_base_config(const std::string& model) {
   namespace fs = std::filesystem;
-  if (model.ends_with(".gguf")) return config_from_gguf(GgufFile(model));
+  if (model.ends_with(".gguf")) return config_from_gguf(GgufFile(model)).dump();
   const std::string path = fs::is_directory(model) ? model + "/config.json" : model;
   check<FileError>(fs::exists(path), model, ": there is no config.json: expected a model folder, a config.json or a .gguf file");
-  return read_json_file(path);
+  return read_json_file(path).dump();
 }
 
-LoraAdapter read_gguf_adapter(const std::string& path, const Json& base_config) {
+LoraAdapter read_gguf_adapter(const std::string& path, const std::string& base_config) {
   NoGrad no_grad;
   const GgufFile file(path);
   const auto text = [&](const char* key) { return file.has(key) ? std::string(file.value(key).string()) : std::string(); };
   check<ConfigError>(text("general.type") == "adapter", path, ": general.type: expected adapter, found '", text("general.type"), "': this is no adapter");
   check<ConfigError>(text("adapter.type") == "lora", path, ": adapter.type: expected lora, found '", text("adapter.type"), "'");
-  const Target target = target_of(base_config, path);
+  const Target target = target_of(parse_json(base_config, "configuration of the base model"), path);
   check<ConfigError>(text("general.architecture") == target.architecture->name, path, ": it is made for the architecture '", text("general.architecture"), "', the base model is '",
                      target.architecture->name, "'");
   const double alpha = file.has("adapter.lora.alpha") ? file.value("adapter.lora.alpha").number() : 0.0;
@@ -130,9 +131,9 @@ LoraAdapter read_gguf_adapter(const std::string& path, const Json& base_config) 
   return out;
 }
 
-void write_gguf_adapter(const LoraAdapter& adapter, const Json& base_config, const std::string& path, GgmlType type) {
+void write_gguf_adapter(const LoraAdapter& adapter, const std::string& base_config, const std::string& path, GgmlType type) {
   NoGrad no_grad;
-  const Target target = target_of(base_config, adapter.where);
+  const Target target = target_of(parse_json(base_config, "configuration of the base model"), adapter.where);
   const auto refuse = [&](bool ok, const std::string& what, const char* why) { check<ConfigError>(ok, adapter.where, ": '", what, "': a GGUF adapter cannot hold ", why, ": merge it into the model instead"); };
   for (const auto& [key, tensor] : adapter.others) {
     if (key.ends_with(".base_layer.weight")) continue;  // the base's own, which PEFT stores beside adapted embeddings

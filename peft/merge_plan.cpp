@@ -49,7 +49,7 @@ TensorEdit MergePlan::edit(std::size_t item) const {
 
 void MergePlan::add_adapter(const std::string& path) {
   if (path.ends_with(".gguf")) {
-    const LoraAdapter adapter = read_gguf_adapter(path, source_.config());
+    const LoraAdapter adapter = read_gguf_adapter(path, source_.config().dump());
     return add_lora(adapter, Json::object());
   }
   const Json config = read_json_file(path + "/adapter_config.json");

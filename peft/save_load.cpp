@@ -243,7 +243,7 @@ LoadReport add_adapter_with_state(Tuner& tuner, const std::string& name, PeftCon
 
 LoadReport load_adapter(Tuner& tuner, const std::string& folder, const std::string& name, const AdapterLoadOptions& options) {
   if (folder.ends_with(".gguf")) {
-    const LoraAdapter adapter = read_gguf_adapter(folder, parse_json(tuner.model->config().json, "config.json of the base model"));
+    const LoraAdapter adapter = read_gguf_adapter(folder, tuner.model->config().json);
     PeftConfig from_file = adapter.config;
     std::get<LoraConfig>(from_file).inference_mode = !options.is_trainable;
     return add_adapter_with_state(tuner, name, std::move(from_file), file_tensors(adapter), options);
