@@ -60,8 +60,10 @@ const Tokenizer& LoadedModel::need_tokenizer() const {
 
 ModelFacts look_at_model(const SharedOptions& options, ModelRequest request) {
   ModelFacts facts;
-  if (!options.adapters.empty()) {
-    const std::string folder = parse_adapter(options.adapters.front(), 0).first;
+  const std::string folder = options.adapters.empty() ? std::string() : parse_adapter(options.adapters.front(), 0).first;
+  if (is_gguf(folder)) {
+    request.task = request.task.value_or(Task::causal_lm);  // GGUF knows no other adapters
+  } else if (!folder.empty()) {
     const PeftConfig config = read_peft_config(folder);
     const std::optional<TaskType> type = std::visit([](const auto& c) { return c.task_type; }, config);
     const bool has_mean_head = std::filesystem::exists(std::filesystem::path(folder) / "mean_head.safetensors");

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <filesystem>
 #include <map>
+#include <optional>
+#include <set>
 
 #include "peft/lora_model.h"
 #include "peft/save_load.h"
@@ -66,6 +68,18 @@ bool natural_less(const std::string& x, const std::string& y) {
   return x.size() - i < y.size() - j;
 }
 
+/// The name that a tensor besides the factors counts under, or nothing if it says nothing new. Copies of modules were once stored as "X.modules_to_save.weight"; with bias = "all" PEFT
+/// still stores their biases so, a second time, and those of their originals, which the base keeps.
+std::optional<std::string> own_name(const std::string& key, const std::set<std::string>& keys) {
+  constexpr std::string_view kCopy = ".modules_to_save";
+  if (key.find(".original_module.") != std::string::npos) return std::nullopt;
+  const std::size_t copy = key.rfind(std::string(kCopy) + ".");
+  if (copy == std::string::npos) return key;
+  std::string plain = key.substr(0, copy) + key.substr(copy + kCopy.size());
+  if (keys.contains(plain)) return std::nullopt;
+  return plain;
+}
+
 }  // namespace
 
 LoraAdapter make_lora_adapter(const LoraConfig& config, const std::vector<NamedTensor>& tensors, const std::string& where) {
@@ -73,11 +87,14 @@ LoraAdapter make_lora_adapter(const LoraConfig& config, const std::vector<NamedT
   out.where = where;
   out.config = config;
   std::map<std::string, LoraAdapter::Part, decltype(&natural_less)> parts(&natural_less);
+  const auto without_prefix = [](const std::string& name) { return name.starts_with(kPrefix) ? name.substr(kPrefix.size()) : name; };
+  std::set<std::string> keys;
+  for (const auto& [name, tensor] : tensors) keys.insert(without_prefix(name));
   for (const auto& [name, tensor] : tensors) {
-    const std::string key = name.starts_with(kPrefix) ? name.substr(kPrefix.size()) : name;
+    const std::string key = without_prefix(name);
     const FactorKey found = parse_key(key);
     if (found.factor == Factor::none) {
-      out.others.emplace_back(key, tensor);
+      if (auto own = own_name(key, keys)) out.others.emplace_back(std::move(*own), tensor);
       continue;
     }
     check<DTypeError>(is_float(tensor.dtype()), where, ": '", name, "': expected a float tensor, found ", tensor.dtype());
