@@ -83,12 +83,14 @@ Tensor dense_combination(const std::vector<CombineSource>& sources, const std::v
 
 /// All sources side by side: B (out, R) and A (R, in), the weights on A.
 LowRankFactors stacked(const std::vector<CombineSource>& sources, const std::vector<double>& weights, DType dtype) {
-  std::vector<Tensor> a, b;
-  for (std::size_t i = 0; i < sources.size(); ++i) {
-    a.push_back(mul(to_dtype(sources[i].a, dtype), weights[i] * sources[i].scaling));
-    b.push_back(to_dtype(sources[i].b, dtype));
-  }
-  return {cat(a, 0), cat(b, 1)};
+  LowRankFactors out;
+  std::vector<Tensor> parts;
+  for (std::size_t i = 0; i < sources.size(); ++i) parts.push_back(mul(to_dtype(sources[i].a, dtype), weights[i] * sources[i].scaling));
+  out.a = cat(parts, 0);
+  parts.clear();
+  for (const CombineSource& source : sources) parts.push_back(to_dtype(source.b, dtype));
+  out.b = cat(parts, 1);
+  return out;
 }
 
 LowRankFactors padded(LowRankFactors factors, std::int64_t rank) {
@@ -182,8 +184,8 @@ CombinedLayer combine_layer(const std::vector<CombineSource>& sources, const Com
     // What is lost is told by the singular values left out; clamping depends on the signs of the factors, so there the difference itself is measured.
     if (method.kind == Kind::svd) {
       out.route = "low-rank";
-      const LowRankFactors all = stacked(sources, weights, DType::f64);
-      const SvdResult svd = svd_of_product(all.b, all.a, rank);
+      LowRankFactors all = stacked(sources, weights, DType::f64);
+      const SvdResult svd = clamp_at ? svd_of_product(all.b, all.a, rank) : svd_of_product(std::move(all.b), std::move(all.a), rank);
       out.factors = truncate(svd, rank);
       double lost = tail_norm(svd, rank);
       if (clamp_at) {

@@ -97,14 +97,17 @@ Orthogonal orthogonalized(const Tensor& x, bool rows) {
 
 }  // namespace
 
-SvdResult svd_of_product(const Tensor& b, const Tensor& a, std::int64_t vectors) {
+SvdResult svd_of_product(Tensor b, Tensor a, std::int64_t vectors) {
   NoGrad no_grad;
   check_matrix("svd of a product", b);
   check_matrix("svd of a product", a);
   check<ShapeError>(b.size(1) == a.size(0), "svd of a product: inner sizes differ: ", b.shape(), " x ", a.shape());
   check<ConfigError>(vectors >= 0, "svd of a product: expected how many vectors are wanted, found ", vectors);
   // B = Qb Lbᵀ and A = La Qa, so B A = Qb (Lbᵀ La) Qa. In float64 throughout: the float32 factors are exact in it, and what stands near the cut is not blurred.
-  const Orthogonal left = orthogonalized(to_dtype(b, DType::f64), false), right = orthogonalized(to_dtype(a, DType::f64), true);
+  const Orthogonal left = orthogonalized(to_dtype(b, DType::f64), false);
+  b = Tensor();
+  const Orthogonal right = orthogonalized(to_dtype(a, DType::f64), true);
+  a = Tensor();
   const SvdResult core = svd(matmul(transpose(left.l), right.l));
   const std::int64_t kept = vectors == 0 ? core.s.size(0) : std::min(vectors, core.s.size(0));
   const SvdResult out{matmul(left.q, matmul(transpose(left.rest), slice(core.u, 1, 0, kept))), core.s, matmul(matmul(slice(core.vt, 0, 0, kept), right.rest), right.q)};

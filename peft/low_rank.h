@@ -10,8 +10,9 @@ namespace cambium {
 
 /// The singular value decomposition of B A, B (m, R) and A (R, n), float64: u (m, K), s (K) descending, vt (K, n), K = min(m, n, R). The m x n product is never made: both factors are
 /// orthogonalised, then the small core is decomposed (Golub and Van Loan, Matrix Computations, 5.4). O((m + n) R²) time, below 8 (m + n) R floats of memory.
+/// Factors that are moved in are freed as soon as they have been read.
 /// `vectors`: only so many columns of u and rows of vt (0: all). Signs: the entry of largest size in each column of u is positive. ShapeError; Error for NaN or infinity.
-SvdResult svd_of_product(const Tensor& b, const Tensor& a, std::int64_t vectors = 0);
+SvdResult svd_of_product(Tensor b, Tensor a, std::int64_t vectors = 0);
 
 /// The same of a matrix (m, n) that is there. All of its min(m, n) singular values.
 SvdResult svd_of_matrix(const Tensor& matrix);
