@@ -49,20 +49,20 @@ std::size_t rounded(std::size_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
-struct Pool {
+struct MemoryPool {
   std::mutex mutex;
   std::multimap<std::size_t, void*> free_blocks;
   MemoryStatistics statistics;
 };
 
-Pool& pool() {
-  static Pool* instance = new Pool;  // never destroyed: tensors of static duration may outlive any order of destructors
+MemoryPool& pool() {
+  static MemoryPool* instance = new MemoryPool;  // never destroyed: tensors of static duration may outlive any order of destructors
   return *instance;
 }
 
 // Batches of ever new lengths would leave blocks of ever new sizes behind. Beyond half as much again as was ever in use at once (and 64 MiB), cached blocks go back,
 // largest first, before a new one is made. Called with the pool locked.
-void make_room(Pool& p, std::size_t size) {
+void make_room(MemoryPool& p, std::size_t size) {
   const MemoryStatistics& s = p.statistics;
   const std::int64_t allowed = s.peak_bytes + s.peak_bytes / 2 + (std::int64_t{64} << 20);
   while (!p.free_blocks.empty() && s.live_bytes + s.cached_bytes + static_cast<std::int64_t>(size) > allowed) {
@@ -88,7 +88,7 @@ void* allocate(Device device, std::size_t bytes) {
   if (bytes == 0) return nullptr;
   const std::size_t size = rounded(bytes);
   if (size < bytes) throw std::bad_alloc();
-  Pool& p = pool();
+  MemoryPool& p = pool();
   void* block = nullptr;
   {
     std::lock_guard lock(p.mutex);
@@ -124,7 +124,7 @@ void* allocate(Device device, std::size_t bytes) {
 void deallocate(Device, void* pointer, std::size_t bytes) noexcept {
   if (pointer == nullptr) return;
   const std::size_t size = rounded(bytes);
-  Pool& p = pool();
+  MemoryPool& p = pool();
   {
     std::lock_guard lock(p.mutex);
     --p.statistics.live_blocks;
@@ -149,7 +149,7 @@ void copy_bytes(Device to, void* destination, Device from, const void* source, s
 void synchronize(Device) {}
 
 void release_cache(Device) {
-  Pool& p = pool();
+  MemoryPool& p = pool();
   std::lock_guard lock(p.mutex);
   for (auto& [size, block] : p.free_blocks) std::free(block);
   p.free_blocks.clear();
@@ -157,13 +157,13 @@ void release_cache(Device) {
 }
 
 MemoryStatistics memory_statistics(Device) {
-  Pool& p = pool();
+  MemoryPool& p = pool();
   std::lock_guard lock(p.mutex);
   return p.statistics;
 }
 
 void reset_peak(Device) {
-  Pool& p = pool();
+  MemoryPool& p = pool();
   std::lock_guard lock(p.mutex);
   p.statistics.peak_bytes = p.statistics.live_bytes;
 }

@@ -23,7 +23,7 @@ void check_name(const Module& owner, const std::string& name) {
 std::string join(const std::string& prefix, const std::string& name) { return prefix.empty() ? name : prefix + "." + name; }
 
 /// "a, b, c (12 in all)" of at most ten names.
-std::string listed(const std::vector<std::string>& names) {
+std::string first_ten(const std::vector<std::string>& names) {
   std::string text;
   for (std::size_t i = 0; i < names.size() && i < 10; ++i) text += (i ? ", " : "") + names[i];
   if (names.size() > 10) text += ", … (" + std::to_string(names.size()) + " in all)";
@@ -74,7 +74,7 @@ ChildSlot& Module::child(std::string_view path) const {
     if (found == at->children_.end()) {
       std::vector<std::string> names;
       for (const ChildSlot* slot : at->children_) names.push_back(slot->name());
-      fail<NameError>("module '", walked.empty() ? std::string(type_name()) : walked, "' has no child '", name, "': it has ", names.empty() ? "none" : listed(names));
+      fail<NameError>("module '", walked.empty() ? std::string(type_name()) : walked, "' has no child '", name, "': it has ", names.empty() ? "none" : first_ten(names));
     }
     if (dot == std::string_view::npos) return **found;
     walked = join(walked, name);
@@ -163,9 +163,9 @@ void Module::load_state_dict(const std::vector<NamedTensor>& tensors) {
   for (const auto& [name, place] : required)
     if (!given.contains(place.parameter ? static_cast<const void*>(place.parameter) : place.buffer)) missing.push_back(name);
   std::string problems;
-  if (!missing.empty()) problems += ": missing " + listed(missing);
-  if (!unexpected.empty()) problems += ": unexpected " + listed(unexpected);
-  if (!mismatched.empty()) problems += ": wrong shape " + listed(mismatched);
+  if (!missing.empty()) problems += ": missing " + first_ten(missing);
+  if (!unexpected.empty()) problems += ": unexpected " + first_ten(unexpected);
+  if (!mismatched.empty()) problems += ": wrong shape " + first_ten(mismatched);
   check<NameError>(problems.empty(), "load_state_dict of ", type_name(), problems);
 
   for (const auto& [name, tensor] : tensors) {

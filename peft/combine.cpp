@@ -7,6 +7,7 @@
 #include <set>
 
 #include "peft/combine_ia3.h"
+#include "peft/file_keys.h"
 #include "peft/lora_model.h"
 #include "peft/save_load.h"
 
@@ -96,15 +97,6 @@ std::vector<NamedTensor> combined_others(const std::vector<LoraAdapter>& sources
         check<ConfigError>(key.ends_with(".base_layer.weight"), "add_weighted_adapter: ", at->second, " and ", s.where, " both have their own copy of '", key.substr(0, key.rfind('.')),
                            "' (modules_to_save): trained copies cannot be combined");
     }
-  return out;
-}
-
-std::string escaped(const std::string& path) {
-  std::string out = "^";
-  for (const char c : path) {
-    if (c == '.') out += '\\';
-    out += c;
-  }
   return out;
 }
 
@@ -204,8 +196,8 @@ LoraAdapter resize_adapter(const LoraAdapter& adapter, const ResizeOptions& opti
   out.config.lora_alpha = static_cast<double>(common->first);
   for (const LoraAdapter::Part& part : out.parts)
     if (const std::int64_t rank = part.a.size(0); rank != out.config.r) {
-      out.config.rank_pattern.emplace_back(escaped(part.path), rank);
-      out.config.alpha_pattern.emplace_back(escaped(part.path), static_cast<double>(rank));
+      out.config.rank_pattern.emplace_back(pattern_of(part.path), rank);
+      out.config.alpha_pattern.emplace_back(pattern_of(part.path), static_cast<double>(rank));
     }
   if (report) report->rank = out.config.r;
   return out;

@@ -8,13 +8,13 @@
 #include <set>
 
 #include "autograd/ops.h"
+#include "peft/file_keys.h"
 #include "tensor/safetensors.h"
 
 namespace cambium {
 
 namespace {
 
-constexpr std::string_view kPrefix = "base_model.model.";
 
 /// Lists together, or patterns joined; nothing where no source says anything.
 ModuleSelection united(const std::vector<Ia3Adapter>& sources, ModuleSelection IA3Config::*field, const char* name) {
@@ -44,7 +44,7 @@ Ia3Adapter make_ia3_adapter(const IA3Config& config, const std::vector<NamedTens
   out.where = where;
   out.config = config;
   for (const auto& [name, tensor] : tensors) {
-    const std::string key = name.starts_with(kPrefix) ? name.substr(kPrefix.size()) : name;
+    const std::string key = without_prefix(name);
     const std::size_t marker = key.rfind(".ia3_l");
     const bool is_vector = marker != std::string::npos && (marker + 6 == key.size() || (key[marker + 6] == '.' && key.find('.', marker + 7) == std::string::npos));
     if (!is_vector) {
@@ -71,8 +71,8 @@ Ia3Adapter read_ia3_adapter(const std::string& folder, std::vector<std::string>*
 
 std::vector<NamedTensor> file_tensors(const Ia3Adapter& adapter) {
   std::vector<NamedTensor> out;
-  for (const auto& [path, l] : adapter.vectors) out.emplace_back(std::string(kPrefix) + path + ".ia3_l", contiguous(l));
-  for (const auto& [key, tensor] : adapter.others) out.emplace_back(std::string(kPrefix) + key, contiguous(tensor));
+  for (const auto& [path, l] : adapter.vectors) out.emplace_back(std::string(kKeyPrefix) + path + ".ia3_l", contiguous(l));
+  for (const auto& [key, tensor] : adapter.others) out.emplace_back(std::string(kKeyPrefix) + key, contiguous(tensor));
   return out;
 }
 

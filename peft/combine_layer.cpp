@@ -57,8 +57,6 @@ FactorWeights factor_weights(const std::vector<CombineSource>& sources, MergeCom
   return out;
 }
 
-Tensor wide(const Tensor& x) { return to_dtype(x, DType::f32); }
-
 Tensor delta_of(const CombineSource& s) { return mul(matmul(wide(s.b), wide(s.a)), s.scaling); }
 
 /// Pruning and voting on one list of tensors: the factors A, the factors B, or the whole deltas.

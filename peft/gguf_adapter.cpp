@@ -10,6 +10,7 @@
 #include "autograd/ops.h"
 #include "nn/models/gguf_names.h"
 #include "nn/models/loading.h"
+#include "peft/file_keys.h"
 #include "peft/tensor_edit.h"
 #include "tensor/gguf_writer.h"
 #include "tensor/json.h"
@@ -49,15 +50,6 @@ bool is_permuted(const Target& target, std::string_view gguf_name) {
 }
 
 bool is_table(std::string_view gguf_name) { return gguf_name == "token_embd.weight"; }
-
-std::string escaped(const std::string& path) {
-  std::string out = "^";
-  for (const char c : path) {
-    if (c == '.') out += '\\';
-    out += c;
-  }
-  return out;
-}
 
 /// The rank that most modules have.
 std::int64_t common_rank(const std::vector<LoraAdapter::Part>& parts) {
@@ -122,7 +114,7 @@ LoraAdapter read_gguf_adapter(const std::string& path, const std::string& base_c
   std::vector<std::string> targets;
   for (const LoraAdapter::Part& part : out.parts) {
     targets.push_back(part.path);
-    if (part.a.size(0) != out.config.r) out.config.rank_pattern.emplace_back(escaped(part.path), part.a.size(0));
+    if (part.a.size(0) != out.config.r) out.config.rank_pattern.emplace_back(pattern_of(part.path), part.a.size(0));
   }
   out.config.target_modules = targets;
   out.config.task_type = TaskType::CAUSAL_LM;

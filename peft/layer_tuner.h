@@ -1,6 +1,7 @@
 // LayerTuner: methods whose adapters wrap layers of the base model. LoRA derives from it; what does not depend on the method lives here.
 #pragma once
 
+#include "peft/file_keys.h"
 #include "peft/tuner.h"
 
 namespace cambium {
@@ -21,7 +22,7 @@ class LayerTuner : public Tuner {
   std::vector<NamedParameter> adapter_state(const std::string& name) const override;
   /// The same as they are to be written: tensors of the base without what is merged into them.
   std::vector<NamedTensor> adapter_tensors(const std::string& name) const override;
-  std::string_view key_prefix() const override { return "base_model.model."; }
+  std::string_view key_prefix() const override { return kKeyPrefix; }
 
  protected:
   /// What the method knows: the list of fields that decide where adapters go, and how to make one.

@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 
+#include "peft/file_keys.h"
 #include "peft/lora_model.h"
 #include "peft/save_load.h"
 #include "peft/targets.h"
@@ -17,7 +18,6 @@ namespace cambium {
 
 namespace {
 
-constexpr std::string_view kPrefix = "base_model.model.";
 
 enum class Factor { none, a, b, bias, magnitude };
 
@@ -146,13 +146,13 @@ LoraAdapter lora_adapter_of(const Tuner& tuner, const std::string& name) {
 std::vector<NamedTensor> file_tensors(const LoraAdapter& adapter) {
   std::vector<NamedTensor> out;
   for (const LoraAdapter::Part& part : adapter.parts) {
-    const std::string base = std::string(kPrefix) + part.path + (part.embedding ? ".lora_embedding_" : ".lora_"), weight = part.embedding ? "" : ".weight";
+    const std::string base = std::string(kKeyPrefix) + part.path + (part.embedding ? ".lora_embedding_" : ".lora_"), weight = part.embedding ? "" : ".weight";
     out.emplace_back(base + "A" + weight, contiguous(part.a));
     out.emplace_back(base + "B" + weight, contiguous(part.b));
     if (part.bias.defined()) out.emplace_back(base + "B.bias", contiguous(part.bias));
-    if (part.magnitude.defined()) out.emplace_back(std::string(kPrefix) + part.path + ".lora_magnitude_vector", contiguous(part.magnitude));
+    if (part.magnitude.defined()) out.emplace_back(std::string(kKeyPrefix) + part.path + ".lora_magnitude_vector", contiguous(part.magnitude));
   }
-  for (const auto& [key, tensor] : adapter.others) out.emplace_back(std::string(kPrefix) + key, contiguous(tensor));
+  for (const auto& [key, tensor] : adapter.others) out.emplace_back(std::string(kKeyPrefix) + key, contiguous(tensor));
   return out;
 }
 

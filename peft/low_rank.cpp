@@ -36,7 +36,7 @@ Tensor eye(std::int64_t size) {
   return out;
 }
 
-void check_matrix(std::string_view what, const Tensor& x) {
+void check_finite_matrix(std::string_view what, const Tensor& x) {
   check<ShapeError>(x.defined() && x.rank() == 2 && x.count() > 0, what, ": expected a matrix that is not empty, found ", x.defined() ? x.shape() : Shape{});
   check<Error>(all_finite(x), what, ": NaN or infinity in a matrix of ", x.shape(), ": check the adapter that it comes from");
 }
@@ -99,8 +99,8 @@ Orthogonal orthogonalized(const Tensor& x, bool rows) {
 
 SvdResult svd_of_product(Tensor b, Tensor a, std::int64_t vectors) {
   NoGrad no_grad;
-  check_matrix("svd of a product", b);
-  check_matrix("svd of a product", a);
+  check_finite_matrix("svd of a product", b);
+  check_finite_matrix("svd of a product", a);
   check<ShapeError>(b.size(1) == a.size(0), "svd of a product: inner sizes differ: ", b.shape(), " x ", a.shape());
   check<ConfigError>(vectors >= 0, "svd of a product: expected how many vectors are wanted, found ", vectors);
   // B = Qb Lbᵀ and A = La Qa, so B A = Qb (Lbᵀ La) Qa. In float64 throughout: the float32 factors are exact in it, and what stands near the cut is not blurred.
@@ -117,7 +117,7 @@ SvdResult svd_of_product(Tensor b, Tensor a, std::int64_t vectors) {
 
 SvdResult svd_of_matrix(const Tensor& matrix) {
   NoGrad no_grad;
-  check_matrix("svd", matrix);
+  check_finite_matrix("svd", matrix);
   const SvdResult out = svd(to_dtype(matrix, DType::f64));
   fix_signs<double>(out);
   return out;
@@ -130,7 +130,7 @@ bool prefers_randomised_svd(std::int64_t m, std::int64_t n, std::int64_t rank) {
 
 SvdResult randomised_svd(const Tensor& matrix, std::int64_t rank, RandomKey key) {
   NoGrad no_grad;
-  check_matrix("randomised svd", matrix);
+  check_finite_matrix("randomised svd", matrix);
   check<ConfigError>(rank > 0, "randomised svd: expected a positive rank, found ", rank);
   const Tensor x = to_dtype(matrix, DType::f32), xt = transpose(x);
   const std::int64_t n = x.size(1), width = std::min({rank + 16, x.size(0), n});

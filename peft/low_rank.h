@@ -8,6 +8,9 @@
 
 namespace cambium {
 
+/// x in float32, in which adapters are combined and merged.
+inline Tensor wide(const Tensor& x) { return to_dtype(x, DType::f32); }
+
 /// The singular value decomposition of B A, B (m, R) and A (R, n), float64: u (m, K), s (K) descending, vt (K, n), K = min(m, n, R). The m x n product is never made: both factors are
 /// orthogonalised, then the small core is decomposed (Golub and Van Loan, Matrix Computations, 5.4). O((m + n) R²) time, below 8 (m + n) R floats of memory.
 /// Factors that are moved in are freed as soon as they have been read.

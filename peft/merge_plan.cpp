@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "autograd/ops.h"
+#include "peft/file_keys.h"
 #include "peft/gguf_adapter.h"
 #include "tensor/safetensors.h"
 
@@ -11,7 +12,6 @@ namespace cambium {
 
 namespace {
 
-constexpr std::string_view kPrefix = "base_model.model.";
 
 /// Values per row of the stored matrix, in its order.
 Tensor in_row_order(const Tensor& values, const StoredMatrix& matrix) { return matrix.head_dim > 0 ? pairs_from_halves(values, matrix.head_dim) : values; }
@@ -85,7 +85,7 @@ void MergePlan::add_ia3(const std::string& folder) {
   const Json config = read_json_file(folder + "/adapter_config.json");
   std::vector<std::string> names = file.names();
   for (const std::string& name : names) {
-    const std::string key = name.starts_with(kPrefix) ? name.substr(kPrefix.size()) : name;
+    const std::string key = without_prefix(name);
     const std::size_t marker = key.rfind(".ia3_l");
     const Tensor l = file.tensor(name);
     if (marker == std::string::npos) {

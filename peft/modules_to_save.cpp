@@ -15,7 +15,7 @@ DType parameter_type(const Module& module, const Tensor& x) {
   return parameters.empty() ? x.dtype() : parameters.front().second->tensor.dtype();
 }
 
-Tensor converted(const Tensor& x, DType dtype) { return is_float(x.dtype()) ? to_dtype(x, dtype) : x; }
+Tensor in_float_type(const Tensor& x, DType dtype) { return is_float(x.dtype()) ? to_dtype(x, dtype) : x; }
 
 }  // namespace
 
@@ -23,13 +23,13 @@ Tensor ModulesToSave::forward(const Tensor& x, const ForwardContext& context) co
   if (!context.adapter_names.empty()) return forward_by_rows(*this, x, context, [this](const std::string& name) { return has_adapter(name); });
   const Layer& layer = chosen(context);
   if (&layer == original_module.get().get()) return layer.forward(x, context);
-  return converted(layer.forward(converted(x, parameter_type(layer, x)), context), parameter_type(*original_module, x));
+  return in_float_type(layer.forward(in_float_type(x, parameter_type(layer, x)), context), parameter_type(*original_module, x));
 }
 
 Tensor ModulesToSave::forward_loss(const Tensor& hidden, const Tensor& targets, std::optional<double> count, const ForwardContext& context) const {
   if (!context.adapter_names.empty()) return Layer::forward_loss(hidden, targets, count, context);
   const Layer& layer = chosen(context);
-  return layer.forward_loss(converted(hidden, parameter_type(layer, hidden)), targets, count, context);
+  return layer.forward_loss(in_float_type(hidden, parameter_type(layer, hidden)), targets, count, context);
 }
 
 Child<Layer>* ModulesToSave::find(const std::string& name) const {

@@ -20,11 +20,11 @@ std::vector<std::int64_t> text_ids(const PromptTuningConfig& c, std::int64_t cou
     } else {
       check<ConfigError>(c.tokenizer_name_or_path.has_value(), "PromptTuningConfig: prompt_tuning_init TEXT needs tokenizer_name_or_path");
       // Where a file comes from and which of two equal implementations reads it does not change the ids.
-      constexpr std::array<std::string_view, 6> kHarmless = {"trust_remote_code", "use_fast", "revision", "token", "cache_dir", "local_files_only"};
+      constexpr std::array<std::string_view, 6> kLoadingOptions = {"trust_remote_code", "use_fast", "revision", "token", "cache_dir", "local_files_only"};
       if (c.tokenizer_kwargs) {
         const Json kwargs = parse_json(*c.tokenizer_kwargs, "tokenizer_kwargs");
         for (const auto& [key, value] : kwargs.items())
-          check<ConfigError>(std::find(kHarmless.begin(), kHarmless.end(), key) != kHarmless.end(), "PromptTuningConfig: tokenizer_kwargs: '", key,
+          check<ConfigError>(std::find(kLoadingOptions.begin(), kLoadingOptions.end(), key) != kLoadingOptions.end(), "PromptTuningConfig: tokenizer_kwargs: '", key,
                              "' is not supported: give the ids or a tokenizer made that way");
       }
       ids = Tokenizer::from_file(*c.tokenizer_name_or_path).encode(*c.prompt_tuning_init_text, true);

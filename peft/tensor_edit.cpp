@@ -4,12 +4,11 @@
 #include <algorithm>
 
 #include "autograd/ops.h"
+#include "peft/low_rank.h"
 
 namespace cambium {
 
 namespace {
-
-Tensor wide(const Tensor& x) { return to_dtype(x, DType::f32); }
 
 Tensor reorder(const Tensor& x, std::int64_t head_dim, bool to_pairs) {
   check<ShapeError>(x.rank() >= 1 && x.rank() <= 2 && head_dim > 0 && head_dim % 2 == 0 && x.size(0) % head_dim == 0, "rotation order: ", x.shape(), " does not hold heads of ", head_dim);

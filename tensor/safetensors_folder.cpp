@@ -9,7 +9,7 @@ namespace cambium {
 
 namespace {
 
-constexpr int kMaxDepth = 64;
+constexpr int kIndexDepth = 64;
 constexpr std::size_t kNamesShown = 10;
 
 /// A list for a message: the first ten and how many more.
@@ -59,8 +59,8 @@ void ShardedSafetensors::add_whole(SafetensorsFile file) {
 void ShardedSafetensors::add_shards(const std::string& folder, const std::string& index, bool lenient_tail) {
   const auto file = MappedFile::open(index);
   const std::string_view text{reinterpret_cast<const char*>(file->data()), file->size()};
-  places_.reserve(check_json(text, index, kMaxDepth).keys);
-  JsonReader reader(text, index, kMaxDepth);
+  places_.reserve(check_json(text, index, kIndexDepth).keys);
+  JsonReader reader(text, index, kIndexDepth);
   reader.enter(JsonReader::Type::object);
   bool has_map = false;
   std::vector<std::string> shards;

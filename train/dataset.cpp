@@ -16,7 +16,7 @@ namespace cambium {
 namespace {
 
 constexpr std::array<std::string_view, 10> kKinds = {"auto", "text", "completion", "instruct", "chat", "classification", "token-classification", "question-answering", "seq2seq", "tokens"};
-constexpr std::array<std::string_view, 6> kTasks = {"causal-lm", "seq2seq", "seq-cls", "token-cls", "question-ans", "feature"};
+constexpr std::array<std::string_view, 6> kTaskNames = {"causal-lm", "seq2seq", "seq-cls", "token-cls", "question-ans", "feature"};
 
 template <std::size_t N>
 std::size_t find_name(const std::array<std::string_view, N>& names, std::string_view text, const char* what) {
@@ -56,8 +56,8 @@ std::vector<std::string> as_names(const std::set<std::string>& found, const std:
 
 std::string_view name_of(DataKind kind) { return kKinds[static_cast<std::size_t>(kind)]; }
 DataKind parse_data_kind(std::string_view text) { return static_cast<DataKind>(find_name(kKinds, text, "data kind")); }
-std::string_view task_name(Task task) { return kTasks[static_cast<std::size_t>(task)]; }
-Task parse_task(std::string_view text) { return static_cast<Task>(find_name(kTasks, text, "task")); }
+std::string_view task_name(Task task) { return kTaskNames[static_cast<std::size_t>(task)]; }
+Task parse_task(std::string_view text) { return static_cast<Task>(find_name(kTaskNames, text, "task")); }
 
 std::int64_t Example::targets() const {
   const auto tokens = static_cast<std::int64_t>(std::count_if(labels.begin(), labels.end(), [](std::int64_t l) { return l != -100; }));

@@ -42,7 +42,7 @@ Plan plan(std::string_view what, const Tensor& x, std::span<const int> dims) {
 }
 
 std::span<const std::int64_t> sizes(const Shape& shape) { return {shape.begin(), shape.end()}; }
-std::span<const int> listed(std::initializer_list<int> dims) { return {dims.begin(), dims.size()}; }
+std::span<const int> dims_span(std::initializer_list<int> dims) { return {dims.begin(), dims.size()}; }
 
 // The result with reduced dimensions of size 1, without a record.
 Tensor reduced(Reduction reduction, const Tensor& x, const Plan& p) {
@@ -58,7 +58,7 @@ void check_elements(std::string_view what, const Tensor& x, const Plan& p) {
   check<ShapeError>(p.count > 0, what, ": no elements to choose from in ", x.shape());
 }
 
-Tensor extreme(std::string_view name, Reduction reduction, const Tensor& x, std::span<const int> dims, bool keepdim) {
+Tensor extreme_over(std::string_view name, Reduction reduction, const Tensor& x, std::span<const int> dims, bool keepdim) {
   const Plan p = plan(name, x, dims);
   check_elements(name, x, p);
   const Tensor kept = record(name, reduced(reduction, x, p)).wrt(x, [x = saved(x), d = std::vector<int>(dims.begin(), dims.end())](const Tensor& g, const Tensor& out) {
@@ -101,29 +101,29 @@ Tensor sum(const Tensor& input, std::span<const int> dims, bool keepdim) {
   return finished(kept, p, keepdim);
 }
 
-Tensor sum(const Tensor& x, std::initializer_list<int> dims, bool keepdim) { return sum(x, listed(dims), keepdim); }
+Tensor sum(const Tensor& x, std::initializer_list<int> dims, bool keepdim) { return sum(x, dims_span(dims), keepdim); }
 
 Tensor mean(const Tensor& x, std::initializer_list<int> dims, bool keepdim) {
   detail::check_float("mean", x);
-  const Plan p = plan("mean", x, listed(dims));
+  const Plan p = plan("mean", x, dims_span(dims));
   return detail::in_float(x, [&](const Tensor& y) { return div(sum(y, dims, keepdim), static_cast<double>(p.count)); });
 }
 
 Tensor prod(const Tensor& input, std::initializer_list<int> dims, bool keepdim) {
-  const Plan p = plan("prod", input, listed(dims));
+  const Plan p = plan("prod", input, dims_span(dims));
   const Tensor x = as_wide_integer(input);
   const Tensor kept = record("prod", reduced(Reduction::product, x, p)).wrt(x, [x = saved(x), p](const Tensor& g) { return prod_gradient(g, x.get(), p); });
   return finished(kept, p, keepdim);
 }
 
-Tensor amax(const Tensor& x, std::initializer_list<int> dims, bool keepdim) { return extreme("amax", Reduction::maximum, x, listed(dims), keepdim); }
-Tensor amin(const Tensor& x, std::initializer_list<int> dims, bool keepdim) { return extreme("amin", Reduction::minimum, x, listed(dims), keepdim); }
-Tensor max(const Tensor& x) { return extreme("max", Reduction::maximum, x, {}, false); }
-Tensor min(const Tensor& x) { return extreme("min", Reduction::minimum, x, {}, false); }
+Tensor amax(const Tensor& x, std::initializer_list<int> dims, bool keepdim) { return extreme_over("amax", Reduction::maximum, x, dims_span(dims), keepdim); }
+Tensor amin(const Tensor& x, std::initializer_list<int> dims, bool keepdim) { return extreme_over("amin", Reduction::minimum, x, dims_span(dims), keepdim); }
+Tensor max(const Tensor& x) { return extreme_over("max", Reduction::maximum, x, {}, false); }
+Tensor min(const Tensor& x) { return extreme_over("min", Reduction::minimum, x, {}, false); }
 
 Tensor var(const Tensor& x, std::initializer_list<int> dims, double correction, bool keepdim) {
   detail::check_float("var", x);
-  const Plan p = plan("var", x, listed(dims));
+  const Plan p = plan("var", x, dims_span(dims));
   const double divisor = static_cast<double>(p.count) - correction;
   check<ShapeError>(divisor > 0.0, "var: ", p.count, " elements leave nothing to divide by with correction ", correction);
   return detail::in_float(x, [&](const Tensor& y) {
@@ -137,7 +137,7 @@ Tensor stddev(const Tensor& x, std::initializer_list<int> dims, double correctio
 
 Tensor norm(const Tensor& input, std::initializer_list<int> dims, bool keepdim) {
   detail::check_float("norm", input);
-  const Plan p = plan("norm", input, listed(dims));
+  const Plan p = plan("norm", input, dims_span(dims));
   return detail::in_float(input, [&](const Tensor& x) {
     Tensor out;
     {
@@ -154,7 +154,7 @@ Tensor norm(const Tensor& input, std::initializer_list<int> dims, bool keepdim) 
 
 Tensor logsumexp(const Tensor& input, std::initializer_list<int> dims, bool keepdim) {
   detail::check_float("logsumexp", input);
-  const Plan p = plan("logsumexp", input, listed(dims));
+  const Plan p = plan("logsumexp", input, dims_span(dims));
   check_elements("logsumexp", input, p);
   constexpr double infinity = std::numeric_limits<double>::infinity();
   return detail::in_float(input, [&](const Tensor& x) {

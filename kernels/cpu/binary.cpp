@@ -4,6 +4,7 @@
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/integer.h"
 #include "kernels/cpu/isa/pointwise.h"
 #include "kernels/cpu/pointwise.h"
 #include "kernels/cpu/rows.h"
@@ -59,11 +60,6 @@ BinaryRow<T> float_row(BinaryFunction function) {
   fail<DTypeError>("binary: no such function");
 }
 
-using Integer = std::int64_t;
-
-std::uint64_t bits(Integer value) { return static_cast<std::uint64_t>(value); }
-Integer wrapped(std::uint64_t value) { return static_cast<Integer>(value); }
-
 // Quotients are truncated; the remainder has the sign of b.
 Integer integer_quotient(Integer a, Integer b) {
   check<Error>(b != 0, "div: integer division by zero");
@@ -75,12 +71,9 @@ Integer integer_remainder(Integer a, Integer b) {
   const Integer r = a % b;
   return r != 0 && (r < 0) != (b < 0) ? r + b : r;
 }
-Integer integer_power(Integer base, Integer exponent) {
+Integer checked_power(Integer base, Integer exponent) {
   check<Error>(exponent >= 0, "pow: integer tensors take no negative exponent, found ", exponent, ": convert to a floating type first");
-  std::uint64_t result = 1, square = bits(base);
-  for (; exponent > 0; exponent >>= 1, square *= square)
-    if (exponent & 1) result *= square;
-  return wrapped(result);
+  return integer_power(base, exponent);
 }
 
 BinaryRow<Integer> integer_row(BinaryFunction function) {
@@ -90,7 +83,7 @@ BinaryRow<Integer> integer_row(BinaryFunction function) {
     case BinaryFunction::sub: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, [](I x, I y) { return wrapped(bits(x) - bits(y)); }); };
     case BinaryFunction::mul: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, [](I x, I y) { return wrapped(bits(x) * bits(y)); }); };
     case BinaryFunction::div: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, integer_quotient); };
-    case BinaryFunction::pow: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, integer_power); };
+    case BinaryFunction::pow: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, checked_power); };
     case BinaryFunction::maximum: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, [](I x, I y) { return x > y ? x : y; }); };
     case BinaryFunction::minimum: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, [](I x, I y) { return x < y ? x : y; }); };
     case BinaryFunction::remainder: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, integer_remainder); };

@@ -30,9 +30,6 @@ Gate gate_of(UnaryFunction function) {
   }
 }
 
-// The address of element i, or of nothing if the operand is absent.
-std::byte* element(const Strided& s, std::int64_t i) { return s ? s.as<std::byte>() + i * item_size(s.dtype) : nullptr; }
-
 }  // namespace
 
 void gated(Context&, UnaryFunction function, Strided out, Strided gate, Strided up) {

@@ -19,15 +19,17 @@ std::int64_t second_level_cache() {
   return bytes;
 }
 
+}  // namespace
+
 /// The cut of a packed product. It depends on sizes and caches, never on the number of threads.
 template <class T>
-struct Cut {
+struct GemmCut {
   std::int64_t range;                         // of K
   std::int64_t columns, column_tasks;         // columns of a task
   std::int64_t rows, row_blocks;              // rows packed together
   bool shared;                                // A is packed once for all column tasks, before them
   bool whole;                                 // all ranges of B are packed before the first is used: sums wait in a small buffer
-  Cut(const GemmFunctions<T>& f, const GemmProblem<T>& s, bool direct) : range(range_of<T>(s.K)) {
+  GemmCut(const GemmFunctions<T>& f, const GemmProblem<T>& s, bool direct) : range(range_of<T>(s.K)) {
     const std::int64_t W = f.panel_columns, item = sizeof(T);
     whole = !direct && s.K > range;
     // With one range the packed rows stay in the cache beside a small block of columns; with several they stream past a large one.
@@ -46,14 +48,16 @@ struct Cut {
 };
 
 /// Rows of one block of A, cut into panels of nearly equal height, and its packed place.
-struct Panels {
+struct GemmPanels {
   std::int64_t count, base, extra;
-  Panels(std::int64_t rows, std::int64_t height) : count(up(rows, height)), base(rows / count), extra(rows % count) {}
+  GemmPanels(std::int64_t rows, std::int64_t height) : count(up(rows, height)), base(rows / count), extra(rows % count) {}
   std::int64_t start(std::int64_t panel) const { return panel * base + std::min(panel, extra); }
 };
 
+namespace {
+
 template <class T>
-void pack_panels(const GemmFunctions<T>& f, T* to, const GemmSource& a, const Panels& panels, std::int64_t first, std::int64_t last, std::int64_t K, std::int64_t range) {
+void pack_panels(const GemmFunctions<T>& f, T* to, const GemmSource& a, const GemmPanels& panels, std::int64_t first, std::int64_t last, std::int64_t K, std::int64_t range) {
   const std::int64_t R = f.panel_rows;
   for (std::int64_t from = 0; from < K; from += range) {
     const std::int64_t length = std::min(range, K - from);
@@ -62,10 +66,10 @@ void pack_panels(const GemmFunctions<T>& f, T* to, const GemmSource& a, const Pa
   }
 }
 
-/// Panels [first, last) of packed rows against `columns` columns from `column` on. `c` starts at the first row of the block of panels.
+/// GemmPanels [first, last) of packed rows against `columns` columns from `column` on. `c` starts at the first row of the block of panels.
 template <class T>
-void multiply(const GemmFunctions<T>& f, const GemmProblem<T>& s, const Cut<T>& cut, const T* a, const GemmSource& b, const GemmTarget<T>& c,
-              const Panels& panels, std::int64_t first, std::int64_t last, std::int64_t column, std::int64_t columns) {
+void multiply(const GemmFunctions<T>& f, const GemmProblem<T>& s, const GemmCut<T>& cut, const T* a, const GemmSource& b, const GemmTarget<T>& c,
+              const GemmPanels& panels, std::int64_t first, std::int64_t last, std::int64_t column, std::int64_t columns) {
   const std::int64_t R = f.panel_rows, W = f.panel_columns, L = W / 2, padded = up(columns, L) * L, all = up(s.N, L) * L;
   const GemmSource from_column = GemmProblem<T>::moved(b, column * b.line);
   const Scratch<T> packed(s.prepacked ? 0 : padded * (cut.whole ? s.K : cut.range));
@@ -112,7 +116,7 @@ void multiply(const GemmFunctions<T>& f, const GemmProblem<T>& s, const Cut<T>& 
 template <class T>
 void gemm_packed(const GemmFunctions<T>& f, const GemmProblem<T>& s) {
   const bool direct = s.c.type == (sizeof(T) == 8 ? Storage::f64 : Storage::f32) && s.c.column == 1 && !s.c.bias && s.c.activation == GemmActivation::none;
-  const Cut<T> cut(f, s, direct);
+  const GemmCut<T> cut(f, s, direct);
   const std::int64_t R = f.panel_rows;
   const auto target = [&](std::int64_t item, std::int64_t row) {
     GemmTarget<T> c = s.c_of(item);
@@ -124,7 +128,7 @@ void gemm_packed(const GemmFunctions<T>& f, const GemmProblem<T>& s) {
     parallel_for(s.batch * cut.row_blocks * cut.column_tasks, [&](std::int64_t task) {
       const std::int64_t part = task % cut.column_tasks, block = task / cut.column_tasks % cut.row_blocks, item = task / cut.column_tasks / cut.row_blocks;
       const std::int64_t row = block * cut.rows, rows = std::min(cut.rows, s.M - row), column = part * cut.columns;
-      const Panels panels(rows, R);
+      const GemmPanels panels(rows, R);
       const Scratch<T> a(panels.count * R * s.K);
       pack_panels(f, a.data(), GemmProblem<T>::moved(s.a_of(item), row * s.a.line), panels, 0, panels.count, s.K, cut.range);
       multiply(f, s, cut, a.data(), s.b_of(item), target(item, row), panels, 0, panels.count, column, std::min(cut.columns, s.N - column));
@@ -133,7 +137,7 @@ void gemm_packed(const GemmFunctions<T>& f, const GemmProblem<T>& s) {
   }
   const Scratch<T> a((up(cut.rows, R)) * R * s.K);
   for (std::int64_t row = 0; row < s.M; row += cut.rows) {
-    const Panels panels(std::min(cut.rows, s.M - row), R);
+    const GemmPanels panels(std::min(cut.rows, s.M - row), R);
     const GemmSource source = GemmProblem<T>::moved(s.a, row * s.a.line);
     const std::int64_t group = std::max<std::int64_t>(1, (std::int64_t{1} << 17) / (R * s.K));
     parallel_ranges(panels.count, group, [&](std::int64_t first, std::int64_t last) { pack_panels(f, a.data(), source, panels, first, last, s.K, cut.range); });

@@ -11,7 +11,7 @@
 namespace cambium::kernels::cpu {
 namespace {
 
-constexpr std::int64_t kColumns = 256;
+constexpr std::int64_t kAddedColumns = 256;  // of a task that adds rows, at most
 
 // out[.., i, ..] = x[.., index[.., i, ..], ..] with the index of out's shape; where it stands still along a row, the row is one copy.
 void gather_rows(const Strided& out, Strided x, const Strided& index, int dim) {
@@ -107,7 +107,7 @@ void index_add(Context&, Strided out, Strided index, Strided source, int dim) {
   order_dimensions(operands, 2);
   collapse(operands, 2);
   const std::int64_t width = out.size(-1), out_stride = out.stride(-1), source_stride = source.stride(-1);
-  const std::int64_t columns = std::min(kColumns, std::max<std::int64_t>(16, kGrain / n)), blocks = (width + columns - 1) / columns;
+  const std::int64_t columns = std::min(kAddedColumns, std::max<std::int64_t>(16, kGrain / n)), blocks = (width + columns - 1) / columns;
   out.rank = source.rank = out.rank - 1;
   visit_compute(out.dtype, [&](auto tag) {
     using A = typename decltype(tag)::type;
@@ -118,7 +118,7 @@ void index_add(Context&, Strided out, Strided index, Strided source, int dim) {
       const std::int64_t first = task % blocks * columns, count = std::min(columns, width - first);
       std::byte* to = static_cast<std::byte*>(out.data) + (offset_of(out, task / blocks) + first * out_stride) * item_size(out.dtype);
       const std::byte* from = static_cast<const std::byte*>(source.data) + (offset_of(source, task / blocks) + first * source_stride) * item_size(source.dtype);
-      A sums[kColumns], buffer[kColumns];
+      A sums[kAddedColumns], buffer[kAddedColumns];
       for (std::int64_t i = 0; i < n;) {
         const std::int64_t slice = target[static_cast<std::size_t>(order[static_cast<std::size_t>(i)])];
         std::byte* row = to + slice * out_step * item_size(out.dtype);

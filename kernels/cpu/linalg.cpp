@@ -50,12 +50,12 @@ int lapack_size(std::int64_t size, const char* what) {
 }
 
 // LAPACK runs on one thread, so that its sums keep their order; the host program's own setting comes back afterwards.
-class OneThread {
+class OneLapackThread {
  public:
-  OneThread() : before_(openblas_get_num_threads()) { openblas_set_num_threads(1); }
-  ~OneThread() { openblas_set_num_threads(before_); }
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
+  OneLapackThread() : before_(openblas_get_num_threads()) { openblas_set_num_threads(1); }
+  ~OneLapackThread() { openblas_set_num_threads(before_); }
+  OneLapackThread(const OneLapackThread&) = delete;
+  OneLapackThread& operator=(const OneLapackThread&) = delete;
 
  private:
   int before_;
@@ -82,7 +82,7 @@ void qr(Context&, Strided q, Strided r, Strided x) {
     using T = typename decltype(tag)::type;
     const int M = lapack_size(x.shape[0], "qr"), N = lapack_size(x.shape[1], "qr"), K = std::min(M, N);
     if (K == 0) return;
-    const OneThread one_thread;
+    const OneLapackThread one_thread;
     std::vector<T> a = finite_copy<T>(x, "qr"), tau(static_cast<std::size_t>(K)), work(1);
     int info = 0, query = -1;
     Lapack<T>::gelqf(&N, &M, a.data(), &N, tau.data(), work.data(), &query, &info);
@@ -107,7 +107,7 @@ void svd(Context&, Strided u, Strided s, Strided vt, Strided x) {
     using T = typename decltype(tag)::type;
     const int M = lapack_size(x.shape[0], "svd"), N = lapack_size(x.shape[1], "svd"), K = std::min(M, N);
     if (K == 0) return;
-    const OneThread one_thread;
+    const OneLapackThread one_thread;
     std::vector<T> a = finite_copy<T>(x, "svd"), work(1);
     std::vector<int> integers(static_cast<std::size_t>(K) * 8);
     int info = 0, size = -1;

@@ -15,8 +15,6 @@ namespace {
 
 std::byte* row_of(const Strided& s, std::int64_t r) { return s.as<std::byte>() + r * s.shape[1] * item_size(s.dtype); }
 
-std::int64_t rows_per_task(std::int64_t n) { return std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(n, 1)); }
-
 double number_at(const Strided& s, const std::byte* base, std::int64_t i) {
   return visit_float(s.dtype, "cross_entropy", [&](auto tag) {
     using T = typename decltype(tag)::type;

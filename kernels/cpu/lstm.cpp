@@ -10,7 +10,7 @@ namespace {
 template <class T>
 T* row(const Strided& s, std::int64_t b) { return s.as<T>() + b * s.strides[0]; }
 
-std::int64_t rows_per_task(std::int64_t H) { return std::max<std::int64_t>(1, kGrain / 8 / std::max<std::int64_t>(H, 1)); }
+constexpr std::int64_t kWork = 8;  // elements of memory-bound work that one cell takes as long as
 
 }  // namespace
 
@@ -20,7 +20,7 @@ void lstm_cell_forward(Context&, Strided hidden, Strided cell, Strided tanh_cell
     using T = typename decltype(tag)::type;
     using A = acc_t<T>;
     const auto sigmoid = [](A x) { return A(1) / (A(1) + std::exp(-x)); };
-    parallel_ranges(B, rows_per_task(H), [&](std::int64_t begin, std::int64_t end) {
+    parallel_ranges(B, rows_per_task(kWork * H), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t b = begin; b < end; ++b) {
         T *gate = row<T>(gates, b), *h = row<T>(hidden, b), *c = row<T>(cell, b), *tanh_c = row<T>(tanh_cell, b);
         const T* previous = row<T>(cell_previous, b);
@@ -47,7 +47,7 @@ void lstm_cell_backward(Context&, Strided dgates, Strided dcell_previous, Stride
   visit_float(gates.dtype, "lstm_cell_backward", [&](auto tag) {
     using T = typename decltype(tag)::type;
     using A = acc_t<T>;
-    parallel_ranges(B, rows_per_task(H), [&](std::int64_t begin, std::int64_t end) {
+    parallel_ranges(B, rows_per_task(kWork * H), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t b = begin; b < end; ++b) {
         const T *gate = row<T>(gates, b), *tanh_c = row<T>(tanh_cell, b), *previous = row<T>(cell_previous, b);
         T *dgate = row<T>(dgates, b), *dprevious = row<T>(dcell_previous, b);

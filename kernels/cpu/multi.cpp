@@ -12,14 +12,14 @@ namespace {
 
 constexpr std::int64_t kBuffer = 512;
 
-struct Piece {
+struct TensorPiece {
   const Strided* tensor;
   std::int64_t begin, end;
 };
 
 // One list of work for all tensors, so that hundreds of small ones share the threads.
-std::vector<Piece> pieces_of(const Strided* tensors, int n) {
-  std::vector<Piece> pieces;
+std::vector<TensorPiece> pieces_of(const Strided* tensors, int n) {
+  std::vector<TensorPiece> pieces;
   for (int k = 0; k < n; ++k) {
     const std::int64_t count = tensors[k].count();
     for (std::int64_t begin = 0; begin < count; begin += kGrain) pieces.push_back({tensors + k, begin, std::min(count, begin + kGrain)});
@@ -42,7 +42,7 @@ double squares_of(const A* x, std::int64_t n) {
 
 // Calls `body(values, n)` with runs of a dense tensor in the type that it is computed in; runs are of fixed length and may be written.
 template <class F>
-void visit_runs(const Piece& piece, bool write_back, F&& body) {
+void visit_runs(const TensorPiece& piece, bool write_back, F&& body) {
   const DType dtype = piece.tensor->dtype;
   visit_float(dtype, "gradients", [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -75,7 +75,7 @@ double sum_tree(const double* x, std::size_t n) {
 }  // namespace
 
 void sum_of_squares(Context&, Strided out, const Strided* tensors, int n) {
-  const std::vector<Piece> pieces = pieces_of(tensors, n);
+  const std::vector<TensorPiece> pieces = pieces_of(tensors, n);
   std::vector<double> sums(pieces.size());
   parallel_for(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t at) {
     double& sum = sums[static_cast<std::size_t>(at)];
@@ -85,7 +85,7 @@ void sum_of_squares(Context&, Strided out, const Strided* tensors, int n) {
 }
 
 void scale_all(Context&, const Strided* tensors, int n, double factor) {
-  const std::vector<Piece> pieces = pieces_of(tensors, n);
+  const std::vector<TensorPiece> pieces = pieces_of(tensors, n);
   parallel_for(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t at) {
     visit_runs(pieces[static_cast<std::size_t>(at)], true, [&]<class A>(A* x, std::int64_t count) {
       for (std::int64_t i = 0; i < count; ++i) x[i] *= static_cast<A>(factor);

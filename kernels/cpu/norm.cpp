@@ -16,12 +16,9 @@ template <class T> acc_t<T> value_or_one(const Strided& gamma, std::int64_t i) {
   return gamma ? convert<acc_t<T>>(gamma.as<T>()[i]) : acc_t<T>(1);
 }
 
-// Rows per task of a forward, and rows whose sums for gamma and beta are added up before the tree over the blocks.
-std::int64_t rows_per_task(std::int64_t n) { return std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(n, 1)); }
-constexpr std::int64_t kBlockRows = 32;
-constexpr std::int64_t kColumns = 512;
+constexpr std::int64_t kBlockRows = 32;     // rows whose sums for gamma and beta are added up before the tree over the blocks
+constexpr std::int64_t kTreeColumns = 512;  // columns per task of that tree
 
-std::byte* element(const Strided& s, std::int64_t i) { return s ? s.as<std::byte>() + i * item_size(s.dtype) : nullptr; }
 float* statistic(const Strided& s, std::int64_t row) { return s ? s.as<float>() + row : nullptr; }
 
 // Backward in blocks of rows: `block(begin, rows, dgamma, dbeta)` writes the block's sums, which are then added by a tree over the blocks.
@@ -33,7 +30,7 @@ void backward_in_blocks(Strided dgamma, Strided dbeta, std::int64_t rows, std::i
     block(b * kBlockRows, std::min(kBlockRows, rows - b * kBlockRows), dgamma ? gamma_sums.data() + b * n : nullptr, dbeta ? beta_sums.data() + b * n : nullptr);
   });
   if (!dgamma && !dbeta) return;
-  parallel_ranges(n, kColumns, [&](std::int64_t begin, std::int64_t end) {
+  parallel_ranges(n, kTreeColumns, [&](std::int64_t begin, std::int64_t end) {
     if (dgamma) isa().norm->sum_blocks(element_of(dgamma.dtype), element(dgamma, begin), gamma_sums.data() + begin, blocks, n, end - begin);
     if (dbeta) isa().norm->sum_blocks(element_of(dbeta.dtype), element(dbeta, begin), beta_sums.data() + begin, blocks, n, end - begin);
   });

@@ -12,7 +12,6 @@
 namespace cambium::kernels::cpu {
 namespace {
 
-std::byte* element(const Strided& s, std::int64_t i) { return s ? s.as<std::byte>() + i * item_size(s.dtype) : nullptr; }
 float* state(const Strided& s, std::int64_t i) { return s ? s.as<float>() + i : nullptr; }
 
 // Calls `step(tensor, begin, end)` for pieces of all tensors that the vector code takes: one list of work, so that hundreds of small

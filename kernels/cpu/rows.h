@@ -13,6 +13,11 @@ namespace cambium::kernels::cpu {
 
 /// Elements per task of memory-bound work.
 inline constexpr std::int64_t kGrain = 16384;
+/// Rows of n elements per task.
+inline std::int64_t rows_per_task(std::int64_t n) { return std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(n, 1)); }
+
+/// The address of element i of a contiguous operand, or of nothing if the operand is absent.
+inline std::byte* element(const Strided& s, std::int64_t i) { return s ? s.as<std::byte>() + i * item_size(s.dtype) : nullptr; }
 
 /// Sorts dimensions so that the first operand's strides descend (then the others'): a transposed output is written in memory order.
 inline void order_dimensions(Strided* const* operands, int n) {

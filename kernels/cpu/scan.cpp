@@ -8,7 +8,7 @@
 namespace cambium::kernels::cpu {
 namespace {
 
-constexpr std::int64_t kBuffer = 1024;
+constexpr std::int64_t kLineBuffer = 1024;
 
 // All lines of x along `dim`: x with that dimension of size 1.
 Strided without(Strided x, int dim) {
@@ -17,8 +17,6 @@ Strided without(Strided x, int dim) {
 }
 
 std::byte* at(const Strided& x, std::int64_t offset) { return static_cast<std::byte*>(x.data) + offset * item_size(x.dtype); }
-
-std::int64_t lines_per_task(std::int64_t length) { return std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(1, length)); }
 
 }  // namespace
 
@@ -31,14 +29,14 @@ void arg_reduce(Context&, Reduction reduction, Strided out, Strided x, int dim) 
     using A = typename decltype(tag)::type;
     const ConvertRow load = convert_row(dtype_of<A>, x.dtype);
     const bool direct = x.dtype == dtype_of<A> && stride == 1;
-    parallel_ranges(lines.count(), lines_per_task(n), [&](std::int64_t begin, std::int64_t end) {
-      A buffer[kBuffer];
+    parallel_ranges(lines.count(), rows_per_task(n), [&](std::int64_t begin, std::int64_t end) {
+      A buffer[kLineBuffer];
       for (std::int64_t line = begin; line < end; ++line) {
         const std::int64_t base = offset_of(lines, line);
         std::int64_t best = 0;
         A value{};
-        for (std::int64_t first = 0; first < n && value == value; first += kBuffer) {  // the first NaN wins and ends the search
-          const std::int64_t count = std::min(kBuffer, n - first);
+        for (std::int64_t first = 0; first < n && value == value; first += kLineBuffer) {  // the first NaN wins and ends the search
+          const std::int64_t count = std::min(kLineBuffer, n - first);
           const A* values = reinterpret_cast<const A*>(at(x, base + first * stride));
           if (!direct) {
             load(buffer, 1, values, stride, count);
@@ -67,13 +65,13 @@ void cumsum(Context&, Strided out, Strided x, int dim, bool reverse) {
   const std::int64_t in_start = reverse ? (n - 1) * x.strides[dim] : 0, out_start = reverse ? (n - 1) * out.strides[dim] : 0;
   const auto run = [&]<class A>(TypeTag<A>) {
     const ConvertRow load = convert_row(dtype_of<A>, x.dtype), store = convert_row(out.dtype, dtype_of<A>);
-    parallel_ranges(lines.count(), lines_per_task(n), [&](std::int64_t begin, std::int64_t end) {
-      A buffer[kBuffer];
+    parallel_ranges(lines.count(), rows_per_task(n), [&](std::int64_t begin, std::int64_t end) {
+      A buffer[kLineBuffer];
       for (std::int64_t line = begin; line < end; ++line) {
         const std::int64_t from = offset_of(lines, line) + in_start, to = offset_of(out_lines, line) + out_start;
         A sum = 0;
-        for (std::int64_t first = 0; first < n; first += kBuffer) {
-          const std::int64_t count = std::min(kBuffer, n - first);
+        for (std::int64_t first = 0; first < n; first += kLineBuffer) {
+          const std::int64_t count = std::min(kLineBuffer, n - first);
           load(buffer, 1, at(x, from + first * in_step), in_step, count);
           for (std::int64_t i = 0; i < count; ++i) {
             if constexpr (std::is_integral_v<A>) sum = static_cast<A>(static_cast<std::uint64_t>(sum) + static_cast<std::uint64_t>(buffer[i]));

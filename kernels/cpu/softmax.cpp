@@ -10,12 +10,6 @@
 #include "kernels/parallel.h"
 
 namespace cambium::kernels::cpu {
-namespace {
-
-std::byte* element(const Strided& s, std::int64_t i) { return s.as<std::byte>() + i * item_size(s.dtype); }
-std::int64_t rows_per_task(std::int64_t n) { return std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(n, 1)); }
-
-}  // namespace
 
 void softmax_forward(Context&, Strided y, Strided x, bool logarithm) {
   const std::int64_t rows = x.shape[0], n = x.shape[1];

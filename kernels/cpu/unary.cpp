@@ -5,6 +5,7 @@
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/integer.h"
 #include "kernels/cpu/isa/pointwise.h"
 #include "kernels/cpu/pointwise.h"
 #include "kernels/cpu/rows.h"
@@ -98,12 +99,6 @@ UnaryBackwardRow<T> unary_backward_row(UnaryFunction function) {
   fail<DTypeError>("unary_backward: no such function");
 }
 
-using Integer = std::int64_t;
-
-// Integers wrap around, as their unsigned counterparts do.
-Integer wrapped(std::uint64_t value) { return static_cast<Integer>(value); }
-std::uint64_t bits(Integer value) { return static_cast<std::uint64_t>(value); }
-
 template <class F>
 void map(Integer* out, const Integer* x, Integer n, F&& f) {
   for (Integer i = 0; i < n; ++i) out[i] = f(x[i]);
@@ -117,13 +112,6 @@ Integer integer_argument(double value, bool saturate) {
   check<DTypeError>(value == std::floor(value) && std::fabs(value) < kLimit, "unary: expected an integral scalar for an integer tensor, found ",
                     value, ": convert the tensor to a floating type first");
   return static_cast<Integer>(value);
-}
-
-Integer integer_power(Integer base, Integer exponent) {
-  std::uint64_t result = 1, square = bits(base);
-  for (; exponent > 0; exponent >>= 1, square *= square)
-    if (exponent & 1) result *= square;
-  return wrapped(result);
 }
 
 UnaryRow<Integer> integer_row(UnaryFunction function) {

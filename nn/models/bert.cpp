@@ -6,7 +6,7 @@
 #include "autograd/ops/attention.h"
 #include "nn/embedding.h"
 #include "nn/kv_cache.h"
-#include "nn/linear.h"
+#include "nn/models/projection.h"
 #include "nn/models/checkpointed.h"
 #include "nn/models/heads.h"
 #include "nn/models/inputs.h"
@@ -16,7 +16,7 @@ namespace cambium {
 
 namespace {
 
-std::shared_ptr<Layer> dense(std::int64_t in, std::int64_t out, DType dtype) { return std::make_shared<Linear>(meta({out, in}, dtype), meta({out}, dtype)); }
+std::shared_ptr<Layer> dense(std::int64_t in, std::int64_t out, DType dtype) { return projection(in, out, true, dtype); }
 
 std::shared_ptr<Layer> norm_layer(const BertConfig& c, DType dtype) {
   return std::make_shared<LayerNorm>(meta({c.hidden_size}, dtype), meta({c.hidden_size}, dtype), c.layer_norm_eps);

@@ -5,17 +5,13 @@
 
 #include "nn/dropout.h"
 #include "nn/embedding.h"
-#include "nn/linear.h"
+#include "nn/models/projection.h"
 #include "nn/norm.h"
 #include "nn/position.h"
 
 namespace cambium {
 
 namespace {
-
-std::shared_ptr<Layer> projection(std::int64_t in, std::int64_t out, const FalconConfig& c, DType dtype) {
-  return std::make_shared<Linear>(meta({out, in}, dtype), c.bias ? meta({out}, dtype) : Tensor());
-}
 
 std::shared_ptr<Layer> norm_layer(const FalconConfig& c, DType dtype) {
   return std::make_shared<LayerNorm>(meta({c.hidden_size}, dtype), meta({c.hidden_size}, dtype), c.layer_norm_epsilon);
@@ -58,8 +54,8 @@ Tensor alibi_bias(const FalconConfig& config, const DecoderCall& call, DType dty
 FalconAttention::FalconAttention(const FalconConfig& c, std::int64_t layer, DType dtype)
     : layer_(layer), heads_(c.num_attention_heads), groups_(c.num_key_value_heads), head_dim_(c.head_dim), dropout_(c.alibi ? c.attention_dropout : 0.0), alibi_(c.alibi),
       frequencies_(c.frequencies) {
-  query_key_value_.set(projection(c.hidden_size, (heads_ + 2 * groups_) * head_dim_, c, dtype));
-  dense_.set(projection(c.hidden_size, c.hidden_size, c, dtype));
+  query_key_value_.set(projection(c.hidden_size, (heads_ + 2 * groups_) * head_dim_, c.bias, dtype));
+  dense_.set(projection(c.hidden_size, c.hidden_size, c.bias, dtype));
 }
 
 Tensor FalconAttention::forward(const Tensor& x, const DecoderCall& call) const {
@@ -76,8 +72,8 @@ Tensor FalconAttention::forward(const Tensor& x, const DecoderCall& call) const 
 }
 
 FalconMlp::FalconMlp(const FalconConfig& c, DType dtype) : activation_(c.activation) {
-  dense_h_to_4h_.set(projection(c.hidden_size, c.intermediate_size, c, dtype));
-  dense_4h_to_h_.set(projection(c.intermediate_size, c.hidden_size, c, dtype));
+  dense_h_to_4h_.set(projection(c.hidden_size, c.intermediate_size, c.bias, dtype));
+  dense_4h_to_h_.set(projection(c.intermediate_size, c.hidden_size, c.bias, dtype));
 }
 
 Tensor FalconMlp::forward(const Tensor& x, const ForwardContext& context) const {

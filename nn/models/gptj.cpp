@@ -3,8 +3,8 @@
 
 #include "nn/dropout.h"
 #include "nn/embedding.h"
-#include "nn/linear.h"
 #include "nn/models/decoder_model.h"
+#include "nn/models/projection.h"
 #include "nn/models/registry.h"
 #include "nn/models/rope.h"
 #include "nn/norm.h"
@@ -12,10 +12,6 @@
 namespace cambium {
 
 namespace {
-
-std::shared_ptr<Layer> projection(std::int64_t in, std::int64_t out, bool with_bias, DType dtype) {
-  return std::make_shared<Linear>(meta({out, in}, dtype), with_bias ? meta({out}, dtype) : Tensor());
-}
 
 std::shared_ptr<Layer> norm_layer(const GptjConfig& c, DType dtype) {
   return std::make_shared<LayerNorm>(meta({c.hidden_size}, dtype), meta({c.hidden_size}, dtype), c.layer_norm_epsilon);

@@ -2,16 +2,12 @@
 #include "nn/models/llama.h"
 
 #include "nn/embedding.h"
-#include "nn/linear.h"
+#include "nn/models/projection.h"
 #include "nn/norm.h"
 
 namespace cambium {
 
 namespace {
-
-std::shared_ptr<Layer> projection(std::int64_t in, std::int64_t out, bool with_bias, DType dtype) {
-  return std::make_shared<Linear>(meta({out, in}, dtype), with_bias ? meta({out}, dtype) : Tensor());
-}
 
 std::shared_ptr<Layer> rms(std::int64_t width, const LlamaConfig& c, DType dtype) { return std::make_shared<RmsNorm>(meta({width}, dtype), c.rms_norm_eps); }
 

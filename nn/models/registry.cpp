@@ -7,7 +7,7 @@ namespace cambium {
 
 namespace {
 
-constexpr ModelClass kBert[] = {
+constexpr ModelClass kBertClasses[] = {
     {Task::feature_extraction, "BertModel", "", "pooler."},
     {Task::sequence_classification, "BertForSequenceClassification", "bert", "classifier.", "bert.pooler."},
     {Task::token_classification, "BertForTokenClassification", "bert", "classifier."},
@@ -16,48 +16,48 @@ constexpr ModelClass kBert[] = {
 constexpr std::string_view kBertHeads[] = {"classifier.", "qa_outputs.", "cls."};
 constexpr std::string_view kPooler[] = {"pooler."};
 
-constexpr ModelClass kGpt2[] = {
+constexpr ModelClass kGpt2Classes[] = {
     {Task::causal_lm, "GPT2LMHeadModel", "transformer"},
     {Task::sequence_classification, "GPT2ForSequenceClassification", "transformer", "score."},
     {Task::token_classification, "GPT2ForTokenClassification", "transformer", "classifier."},
     {Task::question_answering, "GPT2ForQuestionAnswering", "transformer", "qa_outputs."},
     {Task::feature_extraction, "GPT2Model", ""},
 };
-constexpr ModelClass kGptj[] = {
+constexpr ModelClass kGptjClasses[] = {
     {Task::causal_lm, "GPTJForCausalLM", "transformer"},
     {Task::sequence_classification, "GPTJForSequenceClassification", "transformer", "score."},
     {Task::question_answering, "GPTJForQuestionAnswering", "transformer", "qa_outputs."},
     {Task::feature_extraction, "GPTJModel", ""},
 };
-constexpr ModelClass kFalcon[] = {
+constexpr ModelClass kFalconClasses[] = {
     {Task::causal_lm, "FalconForCausalLM", "transformer"},
     {Task::sequence_classification, "FalconForSequenceClassification", "transformer", "score."},
     {Task::token_classification, "FalconForTokenClassification", "transformer", "classifier."},
     {Task::question_answering, "FalconForQuestionAnswering", "transformer", "qa_outputs."},
     {Task::feature_extraction, "FalconModel", ""},
 };
-constexpr ModelClass kLlama[] = {
+constexpr ModelClass kLlamaClasses[] = {
     {Task::causal_lm, "LlamaForCausalLM", "model"},
     {Task::sequence_classification, "LlamaForSequenceClassification", "model", "score."},
     {Task::token_classification, "LlamaForTokenClassification", "model", "score."},
     {Task::question_answering, "LlamaForQuestionAnswering", "transformer", "qa_outputs."},
     {Task::feature_extraction, "LlamaModel", ""},
 };
-constexpr ModelClass kMistral[] = {
+constexpr ModelClass kMistralClasses[] = {
     {Task::causal_lm, "MistralForCausalLM", "model"},
     {Task::sequence_classification, "MistralForSequenceClassification", "model", "score."},
     {Task::token_classification, "MistralForTokenClassification", "model", "score."},
     {Task::question_answering, "MistralForQuestionAnswering", "model", "qa_outputs."},
     {Task::feature_extraction, "MistralModel", ""},
 };
-constexpr ModelClass kQwen2[] = {
+constexpr ModelClass kQwen2Classes[] = {
     {Task::causal_lm, "Qwen2ForCausalLM", "model"},
     {Task::sequence_classification, "Qwen2ForSequenceClassification", "model", "score."},
     {Task::token_classification, "Qwen2ForTokenClassification", "model", "score."},
     {Task::question_answering, "Qwen2ForQuestionAnswering", "transformer", "qa_outputs."},
     {Task::feature_extraction, "Qwen2Model", ""},
 };
-constexpr ModelClass kQwen3[] = {
+constexpr ModelClass kQwen3Classes[] = {
     {Task::causal_lm, "Qwen3ForCausalLM", "model"},
     {Task::sequence_classification, "Qwen3ForSequenceClassification", "model", "score."},
     {Task::token_classification, "Qwen3ForTokenClassification", "model", "score."},
@@ -65,7 +65,7 @@ constexpr ModelClass kQwen3[] = {
     {Task::feature_extraction, "Qwen3Model", ""},
 };
 
-constexpr ModelClass kT5[] = {
+constexpr ModelClass kT5Classes[] = {
     {Task::seq2seq_lm, "T5ForConditionalGeneration", ""},
     {Task::feature_extraction, "T5Model", ""},
     {Task::feature_extraction, "T5EncoderModel", ""},
@@ -76,15 +76,15 @@ constexpr std::string_view kT5Decoder[] = {"decoder."};
 constexpr std::string_view kDecoderHeads[] = {"lm_head.", "score.", "classifier.", "qa_outputs.", "multiple_choice_head."};
 
 constexpr ModelFamily kFamilies[] = {
-    {"bert", kBert, kBertHeads, kPooler, make_bert, initialize_bert},
-    {"gpt2", kGpt2, kDecoderHeads, {}, make_gpt2, initialize_gpt2},
-    {"gptj", kGptj, kDecoderHeads, {}, make_gptj, initialize_decoder},
-    {"falcon", kFalcon, kDecoderHeads, {}, make_falcon, initialize_decoder},
-    {"llama", kLlama, kDecoderHeads, {}, make_llama, initialize_decoder},
-    {"mistral", kMistral, kDecoderHeads, {}, make_llama, initialize_decoder},
-    {"qwen2", kQwen2, kDecoderHeads, {}, make_llama, initialize_decoder},
-    {"qwen3", kQwen3, kDecoderHeads, {}, make_llama, initialize_decoder},
-    {"t5", kT5, kT5Heads, kT5Decoder, make_t5, initialize_t5, adapt_t5_config, kT5NoFloat16},
+    {"bert", kBertClasses, kBertHeads, kPooler, make_bert, initialize_bert},
+    {"gpt2", kGpt2Classes, kDecoderHeads, {}, make_gpt2, initialize_gpt2},
+    {"gptj", kGptjClasses, kDecoderHeads, {}, make_gptj, initialize_decoder},
+    {"falcon", kFalconClasses, kDecoderHeads, {}, make_falcon, initialize_decoder},
+    {"llama", kLlamaClasses, kDecoderHeads, {}, make_llama, initialize_decoder},
+    {"mistral", kMistralClasses, kDecoderHeads, {}, make_llama, initialize_decoder},
+    {"qwen2", kQwen2Classes, kDecoderHeads, {}, make_llama, initialize_decoder},
+    {"qwen3", kQwen3Classes, kDecoderHeads, {}, make_llama, initialize_decoder},
+    {"t5", kT5Classes, kT5Heads, kT5Decoder, make_t5, initialize_t5, adapt_t5_config, kT5NoFloat16},
 };
 
 void add(std::string& list, std::string_view name) { list += (list.empty() ? "" : ", ") + std::string(name); }

@@ -3,8 +3,8 @@
 #include <numeric>
 
 #include "autograd/ops/attention.h"
-#include "nn/linear.h"
 #include "nn/models/checkpointed.h"
+#include "nn/models/projection.h"
 #include "nn/models/t5.h"
 #include "nn/norm.h"
 #include "nn/position.h"
@@ -13,7 +13,6 @@ namespace cambium {
 
 namespace {
 
-std::shared_ptr<Layer> projection(std::int64_t in, std::int64_t out, DType dtype) { return std::make_shared<Linear>(meta({out, in}, dtype)); }
 
 std::shared_ptr<Layer> norm_layer(const T5Config& c, DType dtype) { return std::make_shared<RmsNorm>(meta({c.hidden_size}, dtype), c.layer_norm_epsilon); }
 
@@ -31,8 +30,8 @@ std::shared_ptr<Layer> dropout_layer(const T5Config& c) { return std::make_share
 
 T5Attention::T5Attention(const T5Config& c, std::int64_t layer, bool in_decoder, std::int64_t buckets, DType dtype)
     : layer_(layer), heads_(c.num_attention_heads), head_dim_(c.head_dim), buckets_(buckets), max_distance_(c.max_distance), in_decoder_(in_decoder), dropout_(c.dropout) {
-  for (Child<Layer>* to_heads : {&q_, &k_, &v_}) to_heads->set(projection(c.hidden_size, heads_ * head_dim_, dtype));
-  o_.set(projection(heads_ * head_dim_, c.hidden_size, dtype));
+  for (Child<Layer>* to_heads : {&q_, &k_, &v_}) to_heads->set(projection(c.hidden_size, heads_ * head_dim_, false, dtype));
+  o_.set(projection(heads_ * head_dim_, c.hidden_size, false, dtype));
   if (buckets > 0) relative_attention_bias_.emplace(*this, "relative_attention_bias", std::make_shared<Embedding>(meta({buckets, heads_}, dtype)));
 }
 
@@ -118,9 +117,9 @@ Tensor T5CrossAttentionPart::forward(const Tensor& x, const T5Call& call) const 
 }
 
 T5Dense::T5Dense(const T5Config& c, DType dtype)
-    : wi_(*this, c.gated ? "wi_0" : "wi", projection(c.hidden_size, c.intermediate_size, dtype)),
-      up_(c.gated ? std::make_unique<Child<Layer>>(*this, "wi_1", projection(c.hidden_size, c.intermediate_size, dtype)) : nullptr), activation_(c.activation) {
-  wo_.set(projection(c.intermediate_size, c.hidden_size, dtype));
+    : wi_(*this, c.gated ? "wi_0" : "wi", projection(c.hidden_size, c.intermediate_size, false, dtype)),
+      up_(c.gated ? std::make_unique<Child<Layer>>(*this, "wi_1", projection(c.hidden_size, c.intermediate_size, false, dtype)) : nullptr), activation_(c.activation) {
+  wo_.set(projection(c.intermediate_size, c.hidden_size, false, dtype));
   dropout_.set(dropout_layer(c));
 }
 

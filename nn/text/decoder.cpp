@@ -25,6 +25,8 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
   text = out.append(text, done);
 }
 
+namespace decoders {
+
 Decoder byte_level(const Json&, const std::string&) { return byte_level_decoder(); }
 
 // <0xHH> tokens in a row are one text if they are valid UTF-8, else one U+FFFD each.
@@ -125,15 +127,17 @@ Decoder sequence(const Json& section, const std::string& where) {
 }
 
 using Make = Decoder (*)(const Json&, const std::string&);
-constexpr std::array<std::pair<std::string_view, Make>, 9> kDecoders{{
+constexpr std::array<std::pair<std::string_view, Make>, 9> kTypes{{
     {"ByteLevel", byte_level}, {"ByteFallback", byte_fallback}, {"Fuse", fuse}, {"Replace", replace}, {"Strip", strip},
     {"Metaspace", metaspace}, {"BPEDecoder", bpe_suffix}, {"WordPiece", word_piece}, {"Sequence", sequence}}};
+
+}  // namespace decoders
 
 }  // namespace
 
 Decoder make_decoder(const Json& section, const std::string& where) {
   if (section.is_null()) return {};
-  return find_type(kDecoders, type_of(section, where), where)(section, where);
+  return find_type(decoders::kTypes, type_of(section, where), where)(section, where);
 }
 
 Decoder byte_level_decoder() {

@@ -76,6 +76,8 @@ Normalizer normal_form(NormalForm form) {
   return [form](Text& text) { rewrite_whole(text, [form](std::string_view part) { return normalize_unicode(part, form); }); };
 }
 
+namespace normalizers {
+
 Normalizer lowercase(const Json&, const std::string&) { return lower_case; }
 
 Normalizer strip_accents(const Json&, const std::string&) {
@@ -170,20 +172,22 @@ template <NormalForm form>
 Normalizer make_form(const Json&, const std::string&) { return normal_form(form); }
 
 using Make = Normalizer (*)(const Json&, const std::string&);
-constexpr std::array<std::pair<std::string_view, Make>, 14> kNormalizers{{
+constexpr std::array<std::pair<std::string_view, Make>, 14> kTypes{{
     {"NFC", make_form<NormalForm::nfc>}, {"NFD", make_form<NormalForm::nfd>}, {"NFKC", make_form<NormalForm::nfkc>},
     {"NFKD", make_form<NormalForm::nfkd>}, {"Lowercase", lowercase}, {"Prepend", prepend}, {"Replace", replace},
     {"Strip", strip}, {"StripAccents", strip_accents}, {"ByteLevel", byte_level}, {"Nmt", nmt}, {"Precompiled", precompiled},
     {"BertNormalizer", bert}, {"Sequence", sequence}}};
 
+}  // namespace normalizers
+
 }  // namespace
 
 Normalizer make_normalizer(const Json& section, const std::string& where) {
   if (section.is_null()) return {};
-  return find_type(kNormalizers, type_of(section, where), where)(section, where);
+  return find_type(normalizers::kTypes, type_of(section, where), where)(section, where);
 }
 
-Normalizer unicode_normalizer(std::string_view form) { return find_type(kNormalizers, form, "normalizer")(Json(), "normalizer"); }
+Normalizer unicode_normalizer(std::string_view form) { return find_type(normalizers::kTypes, form, "normalizer")(Json(), "normalizer"); }
 
 Normalizer bert_normalizer(const BertNormalizerOptions& options) {
   return [options](Text& text) {

@@ -16,6 +16,8 @@ std::int64_t id_from(const Json& value, const std::string& where) {
   return value.get<std::int64_t>();
 }
 
+namespace post_processors {
+
 PostProcessor byte_level(const Json& section, const std::string& where) { return {.trims_origins = flag_of(section, "trim_offsets", true, where)}; }
 
 // A list of {"SpecialToken": {"id", "type_id"}} and {"Sequence": {"id": "A" or "B", "type_id"}} in which every text stands once.
@@ -89,15 +91,17 @@ PostProcessor sequence(const Json& section, const std::string& where) {
 }
 
 using Make = PostProcessor (*)(const Json&, const std::string&);
-constexpr std::array<std::pair<std::string_view, Make>, 5> kPostProcessors{{
+constexpr std::array<std::pair<std::string_view, Make>, 5> kTypes{{
     {"ByteLevel", byte_level}, {"TemplateProcessing", template_processing}, {"RobertaProcessing", roberta}, {"BertProcessing", bert},
     {"Sequence", sequence}}};
+
+}  // namespace post_processors
 
 }  // namespace
 
 PostProcessor make_post_processor(const Json& section, const std::string& where) {
   if (section.is_null()) return {};
-  return find_type(kPostProcessors, type_of(section, where), where)(section, where);
+  return find_type(post_processors::kTypes, type_of(section, where), where)(section, where);
 }
 
 PostProcessor bert_post_processor(std::int64_t cls, std::int64_t sep) {

@@ -106,6 +106,8 @@ SplitBehavior behavior_of(const Json& section, std::string_view otherwise, const
   return find_type(kBehaviors, text_of(section, "behavior", otherwise, where), where + ": behavior");
 }
 
+namespace pre_tokenizers {
+
 PreTokenizer byte_level(const Json& section, const std::string& where) {
   return byte_level_pre_tokenizer(flag_of(section, "add_prefix_space", true, where), flag_of(section, "use_regex", true, where));
 }
@@ -180,16 +182,18 @@ PreTokenizer sequence(const Json& section, const std::string& where) {
 }
 
 using Make = PreTokenizer (*)(const Json&, const std::string&);
-constexpr std::array<std::pair<std::string_view, Make>, 10> kPreTokenizers{{
+constexpr std::array<std::pair<std::string_view, Make>, 10> kTypes{{
     {"ByteLevel", byte_level}, {"Split", split}, {"Digits", digits}, {"Punctuation", punctuation}, {"Whitespace", white_space},
     {"WhitespaceSplit", white_space_split}, {"Metaspace", metaspace}, {"BertPreTokenizer", bert},
     {"CharDelimiterSplit", split_at_delimiter}, {"Sequence", sequence}}};
+
+}  // namespace pre_tokenizers
 
 }  // namespace
 
 PreTokenizer make_pre_tokenizer(const Json& section, const std::string& where) {
   if (section.is_null()) return {};
-  return find_type(kPreTokenizers, type_of(section, where), where)(section, where);
+  return find_type(pre_tokenizers::kTypes, type_of(section, where), where)(section, where);
 }
 
 PreTokenizer split_pre_tokenizer(Regex pattern, SplitBehavior behavior, bool invert) {

@@ -9,8 +9,6 @@ namespace cambium::detail {
 
 namespace {
 
-const std::string& text_in(const Json& value) { return value.get_ref<const std::string&>(); }
-
 // json.dumps: blanks after separators, letters as they are.
 std::string python_json(const Json& value) {
   std::string out;

@@ -15,8 +15,6 @@ constexpr std::int64_t kMaxSteps = 1'000'000;
 constexpr std::size_t kMaxBytes = std::size_t{16} << 20;
 constexpr int kMaxValueDepth = 64;
 
-const std::string& text_in(const Json& value) { return value.get_ref<const std::string&>(); }
-
 std::vector<std::string> characters_of(std::string_view text) {
   std::vector<std::string> out;
   for (std::size_t at = 0; at < text.size();) {

@@ -14,6 +14,7 @@ namespace cambium::detail {
 /// Values are JSON; `undefined` is one of its own kind.
 const Json& undefined_value();
 inline bool is_undefined(const Json& value) { return value.is_discarded(); }
+inline const std::string& text_in(const Json& value) { return value.get_ref<const std::string&>(); }
 bool is_truthy(const Json& value);
 /// As Python prints it.
 std::string printed(const Json& value);

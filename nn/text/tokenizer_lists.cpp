@@ -49,8 +49,8 @@ Rules unnamed() {
                isolate("[0-9][0-9][0-9]", "default"), byte_level_pre_tokenizer(false, false)})};
 }
 
-using Make = Rules (*)();
-constexpr std::array<std::pair<std::string_view, Make>, 9> kRules{{
+using MakeRules = Rules (*)();
+constexpr std::array<std::pair<std::string_view, MakeRules>, 9> kRules{{
     {"default", unnamed}, {"gpt-2", gpt2}, {"phi-2", gpt2}, {"smollm", digits_then_gpt2}, {"starcoder", digits_then_gpt2},
     {"llama-bpe", llama3}, {"llama3", llama3}, {"llama-v3", llama3}, {"qwen2", qwen2}}};
 
