@@ -5,12 +5,12 @@
 
 #include "kernels/cpu/attention_plain.h"
 #include "kernels/cpu/cpu.h"
-#include "tests/kernel_array.h"
+#include "tests/dense_array.h"
 
 using namespace cambium;
 using namespace cambium::kernels;
-using cambium::test::Array;
 using cambium::test::difference;
+using Array = cambium::test::DenseArray;
 
 namespace {
 

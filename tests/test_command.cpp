@@ -291,7 +291,9 @@ TEST_CASE("every method for every task: train, save, load, and measure the same"
       {"p-tuning", {"--num-virtual-tokens", "3", "--encoder-hidden-size", "8", "--learning-rate", "0.02"}},
       {"full", {"--learning-rate", "0.01"}}};
   for (const TaskFolder& f : task_folders(folder)) {
-    for (const auto& [method, more] : methods) {
+    for (const auto& entry : methods) {
+      const std::string& method = entry.first;
+      const std::vector<std::string>& more = entry.second;
       CAPTURE(f.task);
       CAPTURE(method);
       const std::string out = folder.file(std::string("run-") + f.task + "-" + method);

@@ -2,12 +2,12 @@
 #include <doctest/doctest.h>
 
 #include "kernels/cpu/cpu.h"
-#include "tests/kernel_array.h"
+#include "tests/dense_array.h"
 
 using namespace cambium;
 using namespace cambium::kernels;
-using cambium::test::Array;
 using cambium::test::difference;
+using Array = cambium::test::DenseArray;
 
 namespace {
 

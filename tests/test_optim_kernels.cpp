@@ -4,12 +4,12 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/philox.h"
 #include "kernels/pointwise.h"
-#include "tests/kernel_array.h"
+#include "tests/dense_array.h"
 
 using namespace cambium;
 using namespace cambium::kernels;
-using cambium::test::Array;
 using cambium::test::difference;
+using Array = cambium::test::DenseArray;
 
 namespace {
 

@@ -1,4 +1,4 @@
-// Small arrays of any element type for tests of single kernels: filled from doubles, read as doubles, seen through Strided.
+// Dense arrays of any element type for tests of kernels that take whole rows: filled from doubles, read as doubles, seen through Strided. Layouts with gaps: kernel_arrays.h.
 #pragma once
 
 #include <cmath>
@@ -17,18 +17,18 @@ namespace cambium::test {
 
 using kernels::Strided;
 
-class Array {
+class DenseArray {
  public:
-  Array() = default;
-  Array(DType dtype, std::vector<std::int64_t> shape) : dtype_(dtype), shape_(std::move(shape)) {
+  DenseArray() = default;
+  DenseArray(DType dtype, std::vector<std::int64_t> shape) : dtype_(dtype), shape_(std::move(shape)) {
     // One element more than needed at either end would be found by the address sanitizer, so exactly as many as needed.
     bytes_.resize(static_cast<std::size_t>(count() * item_size(dtype)));
   }
-  Array(DType dtype, std::vector<std::int64_t> shape, const std::vector<double>& values) : Array(dtype, std::move(shape)) { set(values); }
+  DenseArray(DType dtype, std::vector<std::int64_t> shape, const std::vector<double>& values) : DenseArray(dtype, std::move(shape)) { set(values); }
 
   /// Normal numbers times `deviation`, rounded to the element type.
-  static Array random(DType dtype, std::vector<std::int64_t> shape, unsigned seed, double deviation = 1.0) {
-    Array a(dtype, std::move(shape));
+  static DenseArray random(DType dtype, std::vector<std::int64_t> shape, unsigned seed, double deviation = 1.0) {
+    DenseArray a(dtype, std::move(shape));
     std::mt19937 generator(seed);
     std::normal_distribution<double> normal(0.0, deviation);
     std::vector<double> values(static_cast<std::size_t>(a.count()));
@@ -67,7 +67,7 @@ class Array {
     });
     return result;
   }
-  Array to(DType dtype) const { return Array(dtype, shape_, values()); }
+  DenseArray to(DType dtype) const { return DenseArray(dtype, shape_, values()); }
 
   Strided view() {
     Strided s;
@@ -103,7 +103,7 @@ inline double difference(const std::vector<double>& a, const std::vector<double>
   }
   return most;
 }
-inline double difference(const Array& a, const Array& b) { return difference(a.values(), b.values()); }
+inline double difference(const DenseArray& a, const DenseArray& b) { return difference(a.values(), b.values()); }
 
 /// Relative rounding of one stored value.
 inline double rounding(DType dtype) { return dtype == DType::bf16 ? 0x1p-8 : dtype == DType::f16 ? 0x1p-11 : dtype == DType::f32 ? 0x1p-24 : 0x1p-53; }
