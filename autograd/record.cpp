@@ -8,16 +8,16 @@
 namespace cambium {
 
 namespace {
-thread_local bool enabled = true;
+thread_local bool recording = true;
 std::atomic<std::uint64_t> next_sequence{1};
 thread_local const Node* running = nullptr;
 }  // namespace
 
-bool grad_enabled() { return enabled; }
-NoGrad::NoGrad() : before_(enabled) { enabled = false; }
-NoGrad::~NoGrad() { enabled = before_; }
-EnableGrad::EnableGrad() : before_(enabled) { enabled = true; }
-EnableGrad::~EnableGrad() { enabled = before_; }
+bool grad_enabled() { return recording; }
+NoGrad::NoGrad() : before_(recording) { recording = false; }
+NoGrad::~NoGrad() { recording = before_; }
+EnableGrad::EnableGrad() : before_(recording) { recording = true; }
+EnableGrad::~EnableGrad() { recording = before_; }
 
 detail::NodeScope::NodeScope(const Node& node) : before_(running) { running = &node; }
 detail::NodeScope::~NodeScope() { running = before_; }

@@ -5,17 +5,17 @@ namespace cambium {
 
 namespace {
 
-using Names = std::pair<std::string_view, std::string_view>;
+using NamePair = std::pair<std::string_view, std::string_view>;
 
-constexpr Names kLlama[] = {{"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"}, {"output", "lm_head"}};
-constexpr Names kLlamaBlock[] = {
+constexpr NamePair kLlama[] = {{"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"}, {"output", "lm_head"}};
+constexpr NamePair kLlamaBlock[] = {
     {"attn_norm", "input_layernorm"},       {"attn_q", "self_attn.q_proj"},         {"attn_k", "self_attn.k_proj"},
     {"attn_v", "self_attn.v_proj"},         {"attn_output", "self_attn.o_proj"},    {"attn_q_norm", "self_attn.q_norm"},
     {"attn_k_norm", "self_attn.k_norm"},    {"ffn_norm", "post_attention_layernorm"}, {"ffn_gate", "mlp.gate_proj"},
     {"ffn_up", "mlp.up_proj"},              {"ffn_down", "mlp.down_proj"},
 };
-constexpr Names kGpt2[] = {{"token_embd", "transformer.wte"}, {"position_embd", "transformer.wpe"}, {"output_norm", "transformer.ln_f"}, {"output", "lm_head"}};
-constexpr Names kGpt2Block[] = {
+constexpr NamePair kGpt2[] = {{"token_embd", "transformer.wte"}, {"position_embd", "transformer.wpe"}, {"output_norm", "transformer.ln_f"}, {"output", "lm_head"}};
+constexpr NamePair kGpt2Block[] = {
     {"attn_norm", "ln_1"}, {"attn_qkv", "attn.c_attn"}, {"attn_output", "attn.c_proj"}, {"ffn_norm", "ln_2"}, {"ffn_up", "mlp.c_fc"}, {"ffn_down", "mlp.c_proj"},
 };
 
@@ -26,7 +26,7 @@ constexpr GgufArchitecture kArchitectures[] = {
     {"gpt2", "gpt2", "transformer.h.", false, true, kGpt2, kGpt2Block},
 };
 
-std::optional<std::string> translate(std::span<const Names> names, std::string_view name) {
+std::optional<std::string> translate(std::span<const NamePair> names, std::string_view name) {
   const std::size_t dot = name.rfind('.');
   if (dot == std::string_view::npos || (name.substr(dot) != ".weight" && name.substr(dot) != ".bias")) return {};
   for (const auto& [from, to] : names)
@@ -67,7 +67,7 @@ const GgufArchitecture* gguf_architecture_of_model(std::string_view model_type) 
 }
 
 std::optional<std::string> gguf_name(const GgufArchitecture& architecture, std::string_view name) {
-  const auto translated = [](std::span<const Names> names, std::string_view from) -> std::optional<std::string> {
+  const auto translated = [](std::span<const NamePair> names, std::string_view from) -> std::optional<std::string> {
     const std::size_t dot = from.rfind('.');
     if (dot == std::string_view::npos || (from.substr(dot) != ".weight" && from.substr(dot) != ".bias")) return {};
     for (const auto& [to, known] : names)
