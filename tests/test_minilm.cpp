@@ -88,7 +88,8 @@ void compare_trajectory(const std::string& folder, PeftModel& model) {
     CHECK(std::fabs(loss.item() - losses.at(step).get<double>()) <= 1e-4);
     backward(loss);
     if (step == 0)
-      for (const auto& [key, slot] : parameters) {
+      for (const auto& [name, slot] : parameters) {
+        const std::string& key = name;
         CAPTURE(key);
         const Tensor expected = gradients.tensor(key);
         CHECK(largest_difference(slot->tensor.grad(), expected) <= 1e-4 * max(abs(expected)).item() + 1e-8);

@@ -101,7 +101,8 @@ TEST_CASE("classification of sequences trains prompt and head") {
     input.token_type_ids = int_rows({0, 0, 1, 1, 1, 0, 0, 1, 1, 1}, 2);
     backward(model.forward(input).loss);
     std::size_t heads = 0;
-    for (const auto& [name, slot] : model.trainable_parameters()) {
+    for (const auto& [key, slot] : model.trainable_parameters()) {
+      const std::string& name = key;
       CAPTURE(name);
       CHECK(slot->tensor.grad().defined());
       heads += contains(name, "classifier.modules_to_save.default");

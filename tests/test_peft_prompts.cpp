@@ -240,7 +240,8 @@ TEST_CASE("a shared prompt is what a prompt before every row is") {
       recorded.inputs_embeds = cat({broadcast_to(unsqueeze(rows, 0), {2, 3, 16}), words.forward(input.input_ids, {})}, 1);
       backward(model.model().forward(recorded).loss);
       std::size_t at = 0;
-      for (const auto& [name, slot] : model.trainable_parameters()) {
+      for (const auto& [key, slot] : model.trainable_parameters()) {
+        const std::string& name = key;
         CAPTURE(name);
         REQUIRE(gradients[at].defined());
         CHECK(difference(gradients[at++], slot->tensor.grad()) <= 2e-5);
@@ -409,7 +410,8 @@ TEST_CASE("16-bit bases keep float32 encoders") {
     const ModelOutput out = model.forward(labelled_input());
     CHECK(out.logits.dtype() == DType::bf16);
     backward(out.loss);
-    for (const auto& [name, slot] : model.trainable_parameters()) {
+    for (const auto& [key, slot] : model.trainable_parameters()) {
+      const std::string& name = key;
       CAPTURE(name);
       REQUIRE(slot->tensor.grad().defined());
       CHECK(slot->tensor.grad().dtype() == DType::f32);
