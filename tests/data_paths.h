@@ -42,12 +42,28 @@ inline std::nullopt_t absent(const std::string& what, const std::string& help) {
   return std::nullopt;
 }
 
+inline std::filesystem::path goldens_root() {
+  const char* folder = environment("CAMBIUM_GOLDENS");
+  return folder ? std::filesystem::path(folder) : source_root() / "../shared/goldens";
+}
+
 }  // namespace detail
 
-/// A file or folder among the reference numbers: in $CAMBIUM_GOLDENS, else in ../shared/goldens beside the sources.
+/// The reference numbers that belong to the sources: one case of each method for each kind of model.
+inline std::string source_goldens() { return source_file("tests/data/goldens"); }
+
+/// All reference numbers: $CAMBIUM_GOLDENS, else ../shared/goldens beside the sources.
+inline std::optional<std::string> all_goldens() {
+  const std::filesystem::path root = detail::goldens_root();
+  if (std::filesystem::exists(root)) return root.lexically_normal().string();
+  return detail::absent("the folder of all reference numbers", "set CAMBIUM_GOLDENS to it; those in tests/data/goldens are compared");
+}
+
+/// A file or folder among the reference numbers: those of the sources, else all.
 inline std::optional<std::string> goldens(const std::string& relative) {
-  const char* folder = detail::environment("CAMBIUM_GOLDENS");
-  const std::filesystem::path root = folder ? std::filesystem::path(folder) : source_root() / "../shared/goldens";
+  const std::filesystem::path own = std::filesystem::path(source_goldens()) / relative;
+  if (std::filesystem::exists(own)) return own.string();
+  const std::filesystem::path root = detail::goldens_root();
   const std::filesystem::path path = root / relative;
   if (std::filesystem::exists(path)) return path.lexically_normal().string();
   return detail::absent("reference data '" + relative + "'", "set CAMBIUM_GOLDENS to the folder that holds it");

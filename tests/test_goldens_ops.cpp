@@ -7,9 +7,7 @@
 using namespace cambium;
 
 TEST_CASE("the stored operator cases") {
-  const auto folder = test::goldens("ops");
-  if (!folder) return;
-  const test::Comparison result = test::compare_operators(*folder, "ops");
+  const test::Comparison result = test::compare_operators(test::source_goldens() + "/ops", "ops");
   INFO(result.line());
   CHECK(result.passed());
 }

@@ -7,9 +7,7 @@
 using namespace cambium;
 
 TEST_CASE("optimizers, schedules and clipping agree with the reference") {
-  const auto folder = test::goldens("optim");
-  if (!folder) return;
-  const test::Comparison result = test::compare_optimizers(*folder, "optim");
+  const test::Comparison result = test::compare_optimizers(test::source_goldens() + "/optim", "optim");
   INFO(result.line());
   CHECK(result.passed());
 }

@@ -87,7 +87,7 @@ TEST_CASE("SentencePiece models: Unigram and BPE") {
     CHECK(tokenizer.eos_id() == 2);
     CHECK(!tokenizer.pad_id());
     const auto rows = read_lines(*folder + "/sp-" + name + ".jsonl");
-    CHECK(rows.size() == (std::string_view(name) == "botchan_en_unigram_1000" ? 994 : 498));
+    CHECK(rows.size() == (std::string_view(name) == "botchan_en_unigram_1000" ? 994 : 499));  // of 1000 or 500 strings, without those with U+0000
     for (const Json& row : rows) {
       compare(tokenizer, row["t"], row, false);
       CHECK(tokenizer.encode(row["t"].get<std::string>(), true) == row["ids"].get<Ids>());

@@ -193,8 +193,10 @@ Normalizer bert_normalizer(const BertNormalizerOptions& options) {
   return [options](Text& text) {
     if (options.clean_text) {
       rewrite_characters(text, [](Rewriter& out, char32_t c, std::size_t begin, std::size_t end) {
+        const bool named = c == '\t' || c == '\n' || c == '\r';  // white space to BERT; all other control characters go, \v and \f too
+        if (c == 0 || c == 0xFFFD || (is_control(c) && !named)) return;
         if (is_white_space(c)) out.put(" ", begin, end);
-        else if (c != 0 && c != 0xFFFD && !is_control(c)) out.keep(begin, end);
+        else out.keep(begin, end);
       });
     }
     if (options.handle_chinese_chars) {
