@@ -44,8 +44,9 @@ EncodedTokens TokenizerState::encode(std::string_view bytes, bool traced) const 
     }
     out.origins.push_back({.sequence = 0, .word = word, .begin = origin.begin, .end = origin.end});
   };
-  const auto encode_text = [&](Text text, bool at_start) {
+  const auto encode_text = [&](Text text) {
     std::vector<Piece> pieces;
+    const bool at_start = text.at_start();
     pieces.push_back({std::move(text), at_start});
     if (pre_tokenizer) pre_tokenizer(pieces);
     for (const Piece& piece : pieces) {
@@ -71,7 +72,7 @@ EncodedTokens TokenizerState::encode(std::string_view bytes, bool traced) const 
     for (const Segment& inner : added.normalized().split(normalized.bytes())) {
       const auto first = static_cast<std::size_t>(inner.text.data() - normalized.bytes().data()), last = first + inner.text.size();
       if (inner.id < 0) {
-        encode_text(normalized.slice(first, last), begin == 0 && first == 0);
+        encode_text(normalized.slice(first, last));
         continue;
       }
       put(inner.id, normalized, first, last);

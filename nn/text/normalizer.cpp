@@ -1,7 +1,9 @@
 // Normalizers: Unicode forms, lower case, accents, prefixes, replacements, character maps.
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "nn/text/base64.h"
 #include "nn/text/byte_alphabet.h"
@@ -15,36 +17,29 @@ namespace cambium::detail {
 
 namespace {
 
-// What `change` makes of the whole text. To trace it, cluster by cluster: canonical composition and order do not reach over a
-// border of grapheme clusters; where a new version of Unicode says otherwise, the tokens count as from anywhere in the text.
-template <class Change>
-void rewrite_whole(Text& text, Change&& change) {
+// Puts `characters` in the text's place. Each stands for the first of those it takes, as the reference has it, or, taking none, for the last that was taken.
+void rewrite(Text& text, const std::vector<NormalCharacter>& characters) {
   Rewriter out(text);
   const std::string& source = out.source();
-  const std::string whole = change(source);
-  if (text.traced() && whole != source) {
-    std::string parts;
-    std::vector<std::pair<std::size_t, std::size_t>> spans;  // end in the source, end in the parts
-    for (std::size_t at = 0; at < source.size();) {
-      const std::size_t begin = at;
-      at = grapheme_end(source, at);
-      parts += change(std::string_view(source).substr(begin, at - begin));
-      spans.emplace_back(at, parts.size());
+  std::size_t last = 0, at = 0;  // the last character taken is [last, at)
+  std::string bytes;
+  for (const NormalCharacter& c : characters) {
+    std::size_t begin = last, end = at;
+    for (std::size_t i = 0; i < c.taken && at < source.size(); ++i) {
+      last = at;
+      next_character(source, at);
+      if (i == 0) begin = last, end = at;
     }
-    if (parts == whole) {
-      std::size_t begin = 0, put = 0;
-      for (const auto& [end, until] : spans) {
-        out.put(std::string_view(whole).substr(put, until - put), begin, end);
-        begin = end, put = until;
-      }
-      return out.finish();
-    }
-    out.put(whole, 0, source.size());
-    return out.finish();
+    bytes.clear();
+    append_utf8(bytes, c.character);
+    out.put(bytes, begin, end);
   }
-  if (text.traced()) out.keep(0, source.size());
-  else out.put(whole, 0, source.size());
   out.finish();
+}
+
+void normalize(Text& text, NormalForm form) {
+  const std::string& bytes = text.bytes();
+  if (std::any_of(bytes.begin(), bytes.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; })) rewrite(text, normal_characters(bytes, form));
 }
 
 // put(out, character, begin, end) for every character.
@@ -73,7 +68,7 @@ void drop_characters(Text& text, Predicate&& drops) {
 }
 
 Normalizer normal_form(NormalForm form) {
-  return [form](Text& text) { rewrite_whole(text, [form](std::string_view part) { return normalize_unicode(part, form); }); };
+  return [form](Text& text) { normalize(text, form); };
 }
 
 namespace normalizers {
@@ -126,25 +121,37 @@ Normalizer precompiled(const Json& section, const std::string& where) {
   if (found == section.end() || found->is_null() || *found == "") return {};
   auto map = std::make_shared<const CharacterMap>(decode_base64(text_of(section, "precompiled_charsmap", where), where), where + ": precompiled_charsmap");
   return [map = std::move(map)](Text& text) {
-    Rewriter out(text);
-    const std::string_view source = out.source();
+    const std::string& source = text.bytes();
+    std::vector<NormalCharacter> characters;
+    characters.reserve(source.size());
+    // As many characters as the rule puts stand for one each; further ones are added to the last, and the last one takes what is over.
+    // So it is in the reference, where what a rule drops at the start of a text shifts the origins of all that follows.
+    const auto put = [&](std::string_view from, std::string_view to) {
+      std::size_t left = count_characters(from);
+      for (std::size_t at = 0; at < to.size();) {
+        characters.push_back({next_character(to, at), left > 0 ? 1U : 0U});
+        left -= left > 0 ? 1 : 0;
+      }
+      if (!characters.empty()) characters.back().taken += left;
+    };
     for (std::size_t at = 0; at < source.size();) {
       const std::size_t begin = at;
       at = grapheme_end(source, at);
-      const std::string_view cluster = source.substr(begin, at - begin);
+      const std::string_view cluster = std::string_view(source).substr(begin, at - begin);
       const auto mapped = cluster.size() < 6 ? map->shortest(cluster) : std::nullopt;
       if (mapped) {
-        out.put(mapped->text, begin, at);
+        put(cluster, mapped->text);
         continue;
       }
       for (std::size_t inner = begin; inner < at;) {
         const std::size_t first = inner;
         next_character(source, inner);
-        if (const auto one = map->shortest(source.substr(first, inner - first))) out.put(one->text, first, inner);
-        else out.keep(first, inner);
+        const std::string_view own = std::string_view(source).substr(first, inner - first);
+        const auto one = map->shortest(own);
+        put(own, one ? one->text : own);
       }
     }
-    out.finish();
+    rewrite(text, characters);
   };
 }
 
@@ -208,7 +215,7 @@ Normalizer bert_normalizer(const BertNormalizerOptions& options) {
       });
     }
     if (options.strip_accents) {
-      rewrite_whole(text, [](std::string_view part) { return normalize_unicode(part, NormalForm::nfd); });
+      normalize(text, NormalForm::nfd);
       drop_characters(text, is_nonspacing_mark);
     }
     if (options.lowercase) lower_case(text);

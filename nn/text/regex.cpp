@@ -170,7 +170,10 @@ void replace_matches(Text& text, const Regex& regex, std::string_view content) {
   matcher.start(out.source());
   while (const auto match = matcher.next()) {
     out.keep(done, match->begin);
-    out.put(content, match->begin, match->end);
+    // The content stands for the last character of the match, or before it if the match is empty, as in the reference.
+    std::size_t last = match->end;
+    if (last > 0) previous_character(out.source(), last);
+    out.put(content, last, match->end);
     done = match->end;
   }
   out.keep(done, out.source().size());

@@ -19,7 +19,7 @@ using Normalizer = std::function<void(Text&)>;
 
 struct Piece {
   Text text;
-  bool at_start = false;  ///< the original text begins here
+  bool at_start = false;  ///< begins with what the first character of the original text became
 };
 /// Cuts pieces into smaller ones and may rewrite them; empty pieces are left out.
 using PreTokenizer = std::function<void(std::vector<Piece>&)>;

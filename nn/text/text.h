@@ -19,7 +19,7 @@ class Text {
  public:
   Text() = default;
   /// `text`, whose first byte is byte `begin` of the caller's. ShapeError: 4 GiB or more to be traced.
-  Text(std::string text, bool traced, std::size_t begin = 0) : bytes_(std::move(text)), traced_(traced) {
+  Text(std::string text, bool traced, std::size_t begin = 0) : bytes_(std::move(text)), traced_(traced), at_start_(begin == 0) {
     if (!traced) return;
     check<ShapeError>(begin + bytes_.size() < UINT32_MAX, "tokenizer: expected a text below 4 GiB, found ", begin + bytes_.size(), " bytes");
     origins_.reserve(bytes_.size());
@@ -29,11 +29,14 @@ class Text {
   const std::string& bytes() const { return bytes_; }
   bool empty() const { return bytes_.empty(); }
   bool traced() const { return traced_; }
+  /// Whether its first byte stands for the first of the caller's; known of every text.
+  bool at_start() const { return at_start_; }
   /// The bytes [begin, end) with their origins.
   Text slice(std::size_t begin, std::size_t end) const {
     Text part;
     part.bytes_.assign(bytes_, begin, end - begin);
     part.traced_ = traced_;
+    part.at_start_ = at_start_ && begin == 0;
     if (traced_) part.origins_.assign(origins_.begin() + static_cast<std::ptrdiff_t>(begin), origins_.begin() + static_cast<std::ptrdiff_t>(end));
     return part;
   }
@@ -49,6 +52,7 @@ class Text {
   std::string bytes_;
   std::vector<Origin> origins_;  // of each byte, if traced
   bool traced_ = false;
+  bool at_start_ = true;
 };
 
 /// Builds the successor of a text from its start to its end, then takes its place.
@@ -61,11 +65,13 @@ class Rewriter {
   const std::string& source() const { return text_.bytes_; }
   /// Appends `bytes`, which stand for [begin, end) of the source.
   void put(std::string_view bytes, std::size_t begin, std::size_t end) {
+    if (out_.empty()) at_start_ = text_.at_start_ && begin == 0;
     out_ += bytes;
     if (text_.traced_) origins_.insert(origins_.end(), bytes.size(), text_.origin(begin, end));
   }
   /// Appends [begin, end) of the source as it is.
   void keep(std::size_t begin, std::size_t end) {
+    if (out_.empty()) at_start_ = text_.at_start_ && begin == 0;
     out_.append(text_.bytes_, begin, end - begin);
     if (text_.traced_) origins_.insert(origins_.end(), text_.origins_.begin() + static_cast<std::ptrdiff_t>(begin), text_.origins_.begin() + static_cast<std::ptrdiff_t>(end));
   }
@@ -79,12 +85,14 @@ class Rewriter {
   void finish() {
     text_.bytes_ = std::move(out_);
     text_.origins_ = std::move(origins_);
+    text_.at_start_ = at_start_;
   }
 
  private:
   Text& text_;
   std::string out_;
   std::vector<Origin> origins_;
+  bool at_start_ = true;
 };
 
 /// Puts `prefix` before a text. It stands for the text's first character or, as the blank of byte-level models, for nothing.

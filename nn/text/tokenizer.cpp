@@ -158,7 +158,9 @@ std::string StreamDecoder::push(std::int64_t id) {
   const std::size_t whole = bytes.size() - detail::unfinished_utf8(bytes);
   // A decoder of <0xHH> tokens shows an unfinished character as U+FFFD. No character needs more than four tokens.
   const bool doubtful = std::string_view(bytes).substr(0, whole).ends_with(detail::kReplacementCharacter);
-  if (whole <= given_ || (doubtful && ids_.size() - context_ < 4)) return {};
+  if (doubtful && whole > given_ && ids_.size() - settled_ < 4) return {};
+  settled_ = ids_.size();
+  if (whole <= given_) return {};
   std::string text = detail::repair_utf8(std::string_view(bytes).substr(given_, whole - given_));
   given_ = whole;
   if (whole == bytes.size()) {
@@ -167,7 +169,7 @@ std::string StreamDecoder::push(std::int64_t id) {
     std::vector<std::int64_t> stretch(ids_.begin() + static_cast<std::ptrdiff_t>(context_), ids_.end());
     const std::size_t size = tokenizer_.state_->decode(stretch, skip_special_tokens_).size();
     if (size > 0) {
-      context_ = stretch.size();
+      context_ = settled_ = stretch.size();
       ids_ = std::move(stretch);
       given_ = size;
     }
@@ -179,7 +181,7 @@ std::string StreamDecoder::finish() {
   const std::string bytes = tokenizer_.state_->decode(ids_, skip_special_tokens_);
   std::string rest = bytes.size() > given_ ? detail::repair_utf8(std::string_view(bytes).substr(given_)) : std::string();
   ids_.clear();
-  context_ = given_ = 0;
+  context_ = given_ = settled_ = 0;
   return rest;
 }
 

@@ -121,6 +121,7 @@ class StreamDecoder {
   std::vector<std::int64_t> ids_;   // the last stretch that was given out whole, and what came since
   std::size_t context_ = 0;         // ids of that stretch
   std::size_t given_ = 0;           // bytes of ids_' text given out
+  std::size_t settled_ = 0;         // ids of ids_ that no doubtful character waits for
 };
 
 }  // namespace cambium

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <vector>
 
 #include "kernels/error.h"
@@ -22,6 +23,37 @@ bool is_ascii(std::string_view text) {
 }
 
 utf8proc_category_t category(char32_t character) { return utf8proc_category(static_cast<utf8proc_int32_t>(character)); }
+
+utf8proc_propval_t combining_class(char32_t character) { return utf8proc_get_property(static_cast<utf8proc_int32_t>(character))->combining_class; }
+
+// The one character that a and b compose to.
+std::optional<char32_t> composed(char32_t a, char32_t b) {
+  if (b < 0x300) return std::nullopt;  // no composition ends in one of these
+  std::array<utf8proc_int32_t, 2> pair{static_cast<utf8proc_int32_t>(a), static_cast<utf8proc_int32_t>(b)};
+  const auto size = utf8proc_normalize_utf32(pair.data(), 2, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  return size == 1 ? std::optional(static_cast<char32_t>(pair[0])) : std::nullopt;
+}
+
+// Canonical composition (UAX 15, D117): each character joins the last starter unless a mark of its own class or above stands between.
+void compose_in_place(std::vector<NormalCharacter>& characters) {
+  std::size_t size = 0, starter = 0;
+  bool has_starter = false;
+  int between = -1;  // class of the last mark since the starter
+  for (const NormalCharacter& c : characters) {
+    const int own = combining_class(c.character);
+    if (has_starter && between < own) {
+      if (const auto whole = composed(characters[starter].character, c.character)) {
+        characters[starter].character = *whole;
+        characters[starter].taken += c.taken;
+        continue;
+      }
+    }
+    if (own == 0) starter = size, has_starter = true, between = -1;
+    else between = own;
+    characters[size++] = c;
+  }
+  characters.resize(size);
+}
 
 template <class Map>
 std::string map_characters(std::string_view text, Map&& map) {
@@ -187,39 +219,37 @@ std::string_view trim_white_space(std::string_view text, bool left, bool right) 
   return text.substr(begin, end - begin);
 }
 
-std::string normalize_unicode(std::string_view text, NormalForm form) {
-  if (is_ascii(text)) return std::string(text);
+std::vector<NormalCharacter> normal_characters(std::string_view text, NormalForm form) {
   const bool compatible = form == NormalForm::nfkc || form == NormalForm::nfkd;
-  const bool compose = form == NormalForm::nfc || form == NormalForm::nfkc;
   const auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | (compatible ? UTF8PROC_COMPAT : 0));
-  std::vector<utf8proc_int32_t> characters;
+  std::vector<NormalCharacter> characters;
   characters.reserve(text.size());
   std::array<utf8proc_int32_t, 32> parts{};  // the longest decomposition has 18
   for (std::size_t at = 0; at < text.size();) {
     const auto count = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(next_character(text, at)), parts.data(),
                                                static_cast<utf8proc_ssize_t>(parts.size()), options, nullptr);
-    check<Error>(count >= 0 && static_cast<std::size_t>(count) <= parts.size(), "normalize_unicode: a character that cannot be decomposed");
-    characters.insert(characters.end(), parts.begin(), parts.begin() + count);
+    check<Error>(count >= 0 && static_cast<std::size_t>(count) <= parts.size(), "normal_characters: a character that cannot be decomposed");
+    for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) characters.push_back({static_cast<char32_t>(parts[i]), i == 0 ? 1U : 0U});
   }
   // Canonical order. utf8proc's own loop sorts by exchanging neighbours, quadratic on a long run of marks.
-  const auto combining = [](utf8proc_int32_t c) { return utf8proc_get_property(c)->combining_class; };
   for (auto run = characters.begin(); run != characters.end();) {
-    if (combining(*run) == 0) {
+    if (combining_class(run->character) == 0) {
       ++run;
       continue;
     }
-    const auto end = std::find_if(run, characters.end(), [&](utf8proc_int32_t c) { return combining(c) == 0; });
-    std::stable_sort(run, end, [&](utf8proc_int32_t a, utf8proc_int32_t b) { return combining(a) < combining(b); });
+    const auto end = std::find_if(run, characters.end(), [](const NormalCharacter& c) { return combining_class(c.character) == 0; });
+    std::stable_sort(run, end, [](const NormalCharacter& a, const NormalCharacter& b) { return combining_class(a.character) < combining_class(b.character); });
     run = end;
   }
-  auto size = static_cast<utf8proc_ssize_t>(characters.size());
-  if (compose) {
-    size = utf8proc_normalize_utf32(characters.data(), size, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-    check<Error>(size >= 0, "normalize_unicode: ", utf8proc_errmsg(size));
-  }
+  if (form == NormalForm::nfc || form == NormalForm::nfkc) compose_in_place(characters);
+  return characters;
+}
+
+std::string normalize_unicode(std::string_view text, NormalForm form) {
+  if (is_ascii(text)) return std::string(text);
   std::string out;
   out.reserve(text.size());
-  for (std::size_t i = 0; i < static_cast<std::size_t>(size); ++i) append_utf8(out, static_cast<char32_t>(characters[i]));
+  for (const NormalCharacter& c : normal_characters(text, form)) append_utf8(out, c.character);
   return out;
 }
 

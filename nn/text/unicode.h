@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace cambium::detail {
 
@@ -51,7 +52,12 @@ std::size_t grapheme_end(std::string_view text, std::size_t at);
 std::string_view trim_white_space(std::string_view text, bool left = true, bool right = true);
 
 enum class NormalForm : std::uint8_t { nfc, nfd, nfkc, nfkd };
+struct NormalCharacter {
+  char32_t character = 0;
+  std::size_t taken = 0;  ///< characters of the source, from where the one before stopped, that it stands for; 0: added to the one before
+};
 /// Unicode normal form of a valid text, in time linear in its size up to sorting runs of marks.
+std::vector<NormalCharacter> normal_characters(std::string_view text, NormalForm form);
 std::string normalize_unicode(std::string_view text, NormalForm form);
 /// Lower case character by character, without the rules that look at neighbours.
 std::string to_lower_case(std::string_view text);
