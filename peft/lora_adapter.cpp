@@ -87,7 +87,6 @@ LoraAdapter make_lora_adapter(const LoraConfig& config, const std::vector<NamedT
   out.where = where;
   out.config = config;
   std::map<std::string, LoraAdapter::Part, decltype(&natural_less)> parts(&natural_less);
-  const auto without_prefix = [](const std::string& name) { return name.starts_with(kPrefix) ? name.substr(kPrefix.size()) : name; };
   std::set<std::string> keys;
   for (const auto& [name, tensor] : tensors) keys.insert(without_prefix(name));
   for (const auto& [name, tensor] : tensors) {
