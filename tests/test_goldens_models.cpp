@@ -48,9 +48,9 @@ TEST_CASE("each base model of the sources has a case of each method") {
     else methods[json.at("base")].insert(json.at("peft_type"));
   }
   CHECK(methods.size() >= 11);
-  for (const auto& [base, found] : methods) {
-    CAPTURE(base);
-    CHECK(found == std::set<std::string>{"LORA", "IA3", "PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING"});
+  for (const auto& base : methods) {
+    CAPTURE(base.first);
+    CHECK(base.second == std::set<std::string>{"LORA", "IA3", "PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING"});
   }
   CHECK(kinds == std::set<std::string>{"two_adapters", "two_ia3"});
 }
