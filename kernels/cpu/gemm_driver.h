@@ -40,7 +40,7 @@ struct GemmProblem {
     return t;
   }
   static GemmSource moved(GemmSource s, std::int64_t elements) {
-    s.data = static_cast<const char*>(s.data) + elements * bytes_of(s.type);
+    if (s.data != nullptr) s.data = static_cast<const char*>(s.data) + elements * bytes_of(s.type);  // a packed weight has no other data
     return s;
   }
 };
