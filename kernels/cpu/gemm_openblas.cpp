@@ -2,40 +2,12 @@
 #include <cblas.h>
 
 #include <limits>
-#include <mutex>
 
 #include "kernels/cpu/gemm_driver.h"
-
-extern "C" int openblas_set_num_threads_local(int) __attribute__((weak));  // OpenBLAS 0.3.27 and later
+#include "kernels/cpu/one_openblas_thread.h"
 
 namespace cambium::kernels::cpu {
 namespace {
-
-/// One thread for the calls of this scope; the host program's setting is put back.
-class OneThread {
- public:
-  OneThread() {
-    if (openblas_set_num_threads_local) {
-      before_ = openblas_set_num_threads_local(1);
-      return;
-    }
-    lock_ = std::unique_lock(mutex());
-    before_ = openblas_get_num_threads();
-    if (before_ != 1) openblas_set_num_threads(1);
-  }
-  ~OneThread() {
-    if (openblas_set_num_threads_local) openblas_set_num_threads_local(before_);
-    else if (before_ != 1) openblas_set_num_threads(before_);
-  }
-
- private:
-  static std::mutex& mutex() {
-    static std::mutex only;
-    return only;
-  }
-  std::unique_lock<std::mutex> lock_;
-  int before_;
-};
 
 struct Operand {
   CBLAS_TRANSPOSE order;
@@ -61,7 +33,7 @@ bool gemm_openblas(const GemmFunctions<T>& f, const GemmProblem<T>& s) {
   if (!operand(s.M, s.K, s.a.line, s.a.k, a) || !operand(s.K, s.N, s.b.k, s.b.line, b)) return false;
   if (!operand(s.M, s.N, s.c.row, s.c.column, c) || c.order != CblasNoTrans) return false;
   const blasint M = static_cast<blasint>(s.M), N = static_cast<blasint>(s.N), K = static_cast<blasint>(s.K);
-  const OneThread one;
+  const OneOpenblasThread one;
   for (std::int64_t item = 0; item < s.batch; ++item) {
     const T* x = static_cast<const T*>(s.a_of(item).data);
     const T* y = static_cast<const T*>(s.b_of(item).data);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/one_openblas_thread.h"
 
 extern "C" {
 void sgelqf_(const int* m, const int* n, float* a, const int* lda, float* tau, float* work, const int* lwork, int* info);
@@ -16,8 +17,6 @@ void sgesdd_(const char* jobz, const int* m, const int* n, float* a, const int* 
              float* work, const int* lwork, int* iwork, int* info, std::size_t);
 void dgesdd_(const char* jobz, const int* m, const int* n, double* a, const int* lda, double* s, double* u, const int* ldu, double* vt,
              const int* ldvt, double* work, const int* lwork, int* iwork, int* info, std::size_t);
-int openblas_get_num_threads(void);
-void openblas_set_num_threads(int count);
 }
 
 namespace cambium::kernels::cpu {
@@ -49,18 +48,6 @@ int lapack_size(std::int64_t size, const char* what) {
   return static_cast<int>(size);
 }
 
-// LAPACK runs on one thread, so that its sums keep their order; the host program's own setting comes back afterwards.
-class OneLapackThread {
- public:
-  OneLapackThread() : before_(openblas_get_num_threads()) { openblas_set_num_threads(1); }
-  ~OneLapackThread() { openblas_set_num_threads(before_); }
-  OneLapackThread(const OneLapackThread&) = delete;
-  OneLapackThread& operator=(const OneLapackThread&) = delete;
-
- private:
-  int before_;
-};
-
 // LAPACK may loop for ever on NaN.
 template <class T>
 std::vector<T> finite_copy(const Strided& x, const char* what) {
@@ -82,7 +69,7 @@ void qr(Context&, Strided q, Strided r, Strided x) {
     using T = typename decltype(tag)::type;
     const int M = lapack_size(x.shape[0], "qr"), N = lapack_size(x.shape[1], "qr"), K = std::min(M, N);
     if (K == 0) return;
-    const OneLapackThread one_thread;
+    const OneOpenblasThread one_thread;
     std::vector<T> a = finite_copy<T>(x, "qr"), tau(static_cast<std::size_t>(K)), work(1);
     int info = 0, query = -1;
     Lapack<T>::gelqf(&N, &M, a.data(), &N, tau.data(), work.data(), &query, &info);
@@ -107,7 +94,7 @@ void svd(Context&, Strided u, Strided s, Strided vt, Strided x) {
     using T = typename decltype(tag)::type;
     const int M = lapack_size(x.shape[0], "svd"), N = lapack_size(x.shape[1], "svd"), K = std::min(M, N);
     if (K == 0) return;
-    const OneLapackThread one_thread;
+    const OneOpenblasThread one_thread;
     std::vector<T> a = finite_copy<T>(x, "svd"), work(1);
     std::vector<int> integers(static_cast<std::size_t>(K) * 8);
     int info = 0, size = -1;
