@@ -112,6 +112,8 @@ void compare_merged(const CaseFiles& files, Comparison& out) {
   // Where merging changes the head as well, the file has these logits apart.
   const char* name = files.io.contains("merged_logits") ? "merged_logits" : "logits";
   out.close("merged_logits", result.logits, files.io.at(name), files.tolerance("logits"), files.compare_mask());
+  // from_pretrained, merge_and_unload, generate: the way of most users.
+  if (files.json.contains("generate") && !files.io.contains("merged_logits")) compare_generation(files, *merged, "with_adapter", out);
 }
 
 void compare_layers(const CaseFiles& files, Comparison& out) {
