@@ -8,6 +8,8 @@
 #include <cstring>
 #include <ctime>
 #include <fstream>
+#include <functional>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
@@ -69,6 +71,25 @@ double probe_gflops() {
   return best;
 }
 
+/// The same on `threads` threads at once, long enough that starting them does not count.
+double probe_gflops(int threads) {
+  std::vector<float> sinks(static_cast<std::size_t>(threads) * 64);
+  std::vector<double> work(static_cast<std::size_t>(threads));
+  kernels::set_threads(threads);
+  const double start = seconds();
+  kernels::parallel_for(threads, [&](std::int64_t i) {
+    const auto at = static_cast<std::size_t>(i);
+    work[at] = kernels::cpu::isa().gemm->probe(20'000'000, &sinks[at * 64]);
+  });
+  return std::accumulate(work.begin(), work.end(), 0.0) / (seconds() - start) / 1e9;
+}
+
+double median_of(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const std::size_t half = values.size() / 2;
+  return values.size() % 2 ? values[half] : 0.5 * (values[half - 1] + values[half]);
+}
+
 /// Ids in [5, vocab): splitmix64 of i, squared to favour small ids; the peer's script makes the same.
 std::vector<std::int64_t> tokens(std::int64_t count, std::int64_t vocab, std::uint64_t seed = 0) {
   std::vector<std::int64_t> out;
@@ -101,7 +122,7 @@ DType dtype_named(std::string_view name) {
 struct Options {
   std::string model, adapter, layers, save;
   std::optional<DType> dtype;
-  bool checkpointing = false;
+  bool checkpointing = false, gain = false;
   std::int64_t batch = 4, seq = 128, decoder_seq = 32;
   int warmup = 3, repeats = 7, threads = 1;
   double learning_rate = 1e-3;
@@ -124,13 +145,15 @@ Options parse(int argc, char** argv) {
     else if (name == "--warmup") o.warmup = std::atoi(value);
     else if (name == "--repeats") o.repeats = std::atoi(value);
     else if (name == "--threads") o.threads = std::atoi(value);
+    else if (name == "--gain") o.gain = std::atoi(value) != 0;
     else if (name == "--lr") o.learning_rate = std::atof(value);
     else o.model.clear(), o.layers.clear(), i = argc;
   }
   const bool source = o.layers.empty() ? !o.model.empty() && !o.adapter.empty() : o.model.empty() && layers_config(o.layers) != nullptr;
-  if (argc % 2 == 0 || !source || o.batch < 1 || o.seq < 2 || o.decoder_seq < 1 || o.repeats < 1 || o.warmup < 0 || o.threads < 1) {
+  if (argc % 2 == 0 || !source || o.batch < 1 || o.seq < 2 || o.decoder_seq < 1 || o.repeats < 1 || o.warmup < 0 || o.threads < (o.gain ? 2 : 1)) {
     std::fprintf(stderr, "usage: bench_lora_step (--model-dir FOLDER --adapter-dir FOLDER | --layers gptj|falcon [--save-dir FOLDER]) [--dtype float32|bfloat16|float16]\n"
-                         "                       [--checkpointing 0|1] [--batch 4] [--seq 128] [--decoder-seq 32] [--warmup 3] [--repeats 7] [--threads 1] [--lr 1e-3]\n");
+                         "                       [--checkpointing 0|1] [--batch 4] [--seq 128] [--decoder-seq 32] [--warmup 3] [--repeats 7] [--threads 1] [--lr 1e-3]\n"
+                         "                       [--gain 1: steps with one thread and with all in turn, beside what arithmetic in registers gains]\n");
     std::exit(2);
   }
   return o;
@@ -174,6 +197,23 @@ PeftModel make_model(const Options& o) {
   return PeftModel::from_pretrained(load_pretrained(o.model, {}, {.dtype = o.dtype}), o.adapter, "default", load);
 }
 
+/// What several threads gain on a step, beside what they gain on arithmetic alone: medians of pairs taken in turn.
+void print_gain(const Options& o, const std::function<double()>& step) {
+  std::vector<double> one, all, arithmetic_one, arithmetic_all;
+  for (int i = -o.warmup; i < o.repeats; ++i)
+    for (const int threads : {1, o.threads}) {
+      const double gflops = probe_gflops(threads), start = seconds();
+      step();
+      const double ms = 1e3 * (seconds() - start);
+      if (i < 0) continue;
+      (threads == 1 ? one : all).push_back(ms);
+      (threads == 1 ? arithmetic_one : arithmetic_all).push_back(gflops);
+    }
+  const double gain = median_of(one) / median_of(all), arithmetic = median_of(arithmetic_all) / median_of(arithmetic_one);
+  std::printf("{\"threads\": %d, \"step_ms\": [%.1f, %.1f], \"gflops\": [%.1f, %.1f], \"step_gain\": %.3f, \"arithmetic_gain\": %.3f, \"share\": %.3f}\n", o.threads, median_of(one), median_of(all),
+              median_of(arithmetic_one), median_of(arithmetic_all), gain, arithmetic, gain / arithmetic);
+}
+
 void run(const Options& o) {
   kernels::set_threads(o.threads);
   PeftModel model = make_model(o);
@@ -191,29 +231,31 @@ void run(const Options& o) {
   context.training = true;
   const double ready = seconds_since_exec(), probe_before = probe_gflops();
 
-  std::vector<double> steps, cpu_steps, losses;
-  for (int i = 0; i < o.warmup + o.repeats; ++i) {
-    const double start = seconds(), cpu_start = cpu_seconds();
+  const auto step = [&] {
     const Tensor loss = model.forward(input, context).loss;
     backward(loss);
     optimizer.step();
     optimizer.zero_grad();
-    losses.push_back(loss.item());
+    return loss.item();
+  };
+  if (o.gain) return print_gain(o, step);
+  std::vector<double> steps, cpu_steps, losses;
+  for (int i = 0; i < o.warmup + o.repeats; ++i) {
+    const double start = seconds(), cpu_start = cpu_seconds();
+    losses.push_back(step());
     steps.push_back(1e3 * (seconds() - start));
     cpu_steps.push_back(1e3 * (cpu_seconds() - cpu_start));
     std::fprintf(stderr, "step %d: loss %.6f, %.1f ms\n", i + 1, losses.back(), steps.back());
   }
   std::vector<double> timed(steps.begin() + o.warmup, steps.end());
-  std::sort(timed.begin(), timed.end());
-  const std::size_t half = timed.size() / 2;
-  const double median = timed.size() % 2 ? timed[half] : 0.5 * (timed[half - 1] + timed[half]);
+  const double median = median_of(timed), fastest = *std::min_element(timed.begin(), timed.end());
   const std::int64_t count = o.batch * (o.seq + (model.model().task() == Task::seq2seq_lm ? o.decoder_seq : 0));
   const std::string_view dtype = name_of(model.model().named_parameters().front().second->tensor.dtype());
   std::printf("{\"peer\": \"cambium\", \"dtype\": \"%.*s\", \"peak_tensor_mb\": %lld, ", static_cast<int>(dtype.size()), dtype.data(),
               static_cast<long long>(kernels::memory_statistics(Device{}).peak_bytes >> 20));
   std::printf("\"batch\": %lld, \"seq\": %lld, \"threads\": %d, \"tokens\": %lld, \"trainable\": %lld, ", static_cast<long long>(o.batch),
               static_cast<long long>(o.seq), o.threads, static_cast<long long>(count), static_cast<long long>(model.trainable_parameter_count()));
-  std::printf("\"tok_s\": %.1f, \"step_ms\": {\"median\": %.2f, \"min\": %.2f, \"n\": %zu}, ", 1e3 * static_cast<double>(count) / median, median, timed.front(), timed.size());
+  std::printf("\"tok_s\": %.1f, \"step_ms\": {\"median\": %.2f, \"min\": %.2f, \"n\": %zu}, ", 1e3 * static_cast<double>(count) / median, median, fastest, timed.size());
   print_list("steps", steps, "%.2f");
   print_list("cpu_steps", cpu_steps, "%.2f");
   print_list("losses", losses, "%.6f");
