@@ -3,6 +3,7 @@
 
 #include "autograd/engine.h"
 #include "nn/linear.h"
+#include "nn/optim/adamw.h"
 #include "peft/peft_model.h"
 #include "tests/tiny_models.h"
 
@@ -529,4 +530,40 @@ TEST_CASE("layer status tells what is where") {
   CHECK(status[1].available_adapters == std::vector<std::string>{"other"});
   CHECK(status[1].active_adapters.empty());
   CHECK(status[0].requires_grad == std::vector<std::pair<std::string, bool>>{{"default", true}});
+}
+
+TEST_CASE("parameters that are moved to another type or loaded anew under adapters and optimizer") {
+  auto peft = get_peft_model(tiny_llama(), config_of(ModuleSelection{"q_proj", "down_proj"}));
+  randomize(peft, 5);
+  // Weights of the base that are loaded later are the ones that adapters stand beside and merge into.
+  const auto other = tiny_llama(2, DType::f32, 9);
+  std::map<std::string, Tensor> weights;
+  for (const auto& [name, tensor] : other->state_dict()) weights.emplace(name, tensor);
+  const std::vector<float> first = logits_of(peft);
+  auto expected = get_peft_model(other, config_of(ModuleSelection{"q_proj", "down_proj"}));
+  randomize(expected, 5);
+  for (const auto& [name, slot] : peft.model().named_parameters()) {
+    std::string plain = name;
+    if (const auto at = plain.find(".base_layer"); at != std::string::npos) plain.erase(at, std::string_view(".base_layer").size());
+    if (const auto found = weights.find(plain); found != weights.end()) slot->tensor = found->second;
+  }
+  CHECK(largest_difference(logits_of(peft), first) > 1e-2);
+  CHECK(logits_of(peft) == logits_of(expected));
+  peft.merge_adapter();
+  expected.merge_adapter();
+  CHECK(logits_of(peft) == logits_of(expected));
+  peft.unmerge_adapter();
+
+  // An optimizer made before the parameters moved still trains what the model uses, in the new type.
+  AdamW optimizer(peft.trainable_parameters(), {.learning_rate = 1e-2});
+  const std::vector<float> before = logits_of(peft);
+  peft.model().to(DType::f64);
+  CHECK(largest_difference(logits_of(peft), before) <= 1e-4);
+  CHECK(peft.trainable_parameters().size() == 8);
+  ModelInput input = tiny_input();
+  input.labels = input.input_ids;
+  backward(peft.forward(input).loss);
+  optimizer.step();
+  CHECK(largest_difference(logits_of(peft), before) > 1e-3);
+  for (const auto& [name, slot] : peft.trainable_parameters()) CHECK(slot->tensor.dtype() == DType::f64);
 }
