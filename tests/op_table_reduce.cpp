@@ -31,8 +31,8 @@ Array reduced(const Array& x, std::vector<int> dims, bool keepdim, const std::fu
   return out;
 }
 
-double total(const Values& v) { return std::accumulate(v.begin(), v.end(), 0.0); }
-double average(const Values& v) { return total(v) / static_cast<double>(v.size()); }
+double total_of(const Values& v) { return std::accumulate(v.begin(), v.end(), 0.0); }
+double average(const Values& v) { return total_of(v) / static_cast<double>(v.size()); }
 double squares(const Values& v) {
   double s = 0.0;
   for (double x : v) s += (x - average(v)) * (x - average(v));
@@ -95,15 +95,15 @@ std::vector<Inputs> planes(const std::function<Tensor(const Shape&, std::uint64_
 Tensor smooth_plane(const Shape& shape, std::uint64_t seed) { return uniform(shape, seed); }
 
 void add_sums(std::vector<OpRow>& rows) {
-  OpRow sums = reduction("sum", "", [](const Tensor& x) { return sum(x); }, {}, false, total, smooth());
+  OpRow sums = reduction("sum", "", [](const Tensor& x) { return sum(x); }, {}, false, total_of, smooth());
   sums.samples.push_back({uniform({0, 3}, 1)});
   sums.samples.push_back({integers({5, 7}, 1, -9, 9)});
   sums.samples.push_back({coins({5, 7}, 1)});
   sums.bad = {{[] { sum(ones({2}), {0, -1}); }, "sum: dimension 0 appears twice"}, {[] { sum(ones({2}), {1}); }, "sum: dimension 1 is out of range"}, {[] { sum(Tensor()); }, "sum: an input is undefined"}};
   rows.push_back(sums);
-  rows.push_back(reduction("sum", "middle", [](const Tensor& x) { return sum(x, {1}); }, {1}, false, total, planes(smooth_plane)));
-  rows.push_back(reduction("sum", "outer, kept", [](const Tensor& x) { return sum(x, {-1, 0}, true); }, {0, 2}, true, total, planes(smooth_plane)));
-  rows.push_back(reduction("sum", "empty dimension", [](const Tensor& x) { return sum(x, {1}); }, {1}, false, total, {{uniform({3, 0}, 1)}}));
+  rows.push_back(reduction("sum", "middle", [](const Tensor& x) { return sum(x, {1}); }, {1}, false, total_of, planes(smooth_plane)));
+  rows.push_back(reduction("sum", "outer, kept", [](const Tensor& x) { return sum(x, {-1, 0}, true); }, {0, 2}, true, total_of, planes(smooth_plane)));
+  rows.push_back(reduction("sum", "empty dimension", [](const Tensor& x) { return sum(x, {1}); }, {1}, false, total_of, {{uniform({3, 0}, 1)}}));
 
   OpRow means = reduction("mean", "", [](const Tensor& x) { return mean(x); }, {}, false, average, smooth());
   means.bad = {{[] { mean(arange(3)); }, "mean: expected a floating type, found int64"}};

@@ -5,7 +5,7 @@
 #include "tensor/json.h"
 #include "tests/data_paths.h"
 
-namespace cambium {
+using namespace cambium;
 namespace {
 
 const Json& data() {
@@ -137,4 +137,3 @@ TEST_CASE("damaged templates render or fail, never more") {
 }
 
 }  // namespace
-}  // namespace cambium

@@ -9,7 +9,7 @@
 #include "autograd/ops.h"
 #include "kernels/device.h"
 
-namespace cambium {
+using namespace cambium;
 
 namespace {
 
@@ -222,4 +222,3 @@ TEST_CASE("the gradient checker finds a wrong gradient") {
   CHECK_THROWS_AS(gradcheck(wrong, std::vector<Tensor>{ones({2}).set_requires_grad(true)}), DTypeError);
 }
 
-}  // namespace cambium

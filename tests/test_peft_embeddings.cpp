@@ -120,7 +120,7 @@ TEST_CASE("chunks of rows: loss and gradients of any head") {
   const Tensor targets = from_vector(ids, {2500});
   for (const std::optional<double> count : {std::optional<double>(), std::optional<double>(77.0)}) {
     int calls = 0;
-    const Tensor loss = detail::chunked_cross_entropy(hidden, targets, count, 5, {&w, 1}, [&](const Tensor& rows, std::uint64_t chunk) {
+    const Tensor loss = cambium::detail::chunked_cross_entropy(hidden, targets, count, 5, {&w, 1}, [&](const Tensor& rows, std::uint64_t chunk) {
       CHECK(chunk == static_cast<std::uint64_t>(calls++));
       return linear(rows, w);
     });
@@ -130,7 +130,7 @@ TEST_CASE("chunks of rows: loss and gradients of any head") {
     const std::vector<Tensor> inputs{hidden, w}, a = grad({&loss, 1}, inputs), b = grad({&expected, 1}, inputs);
     for (std::size_t i = 0; i < 2; ++i) CHECK(largest_difference(a[i].to_vector<float>(), b[i].to_vector<float>()) < 1e-5);
     NoGrad no_grad;
-    CHECK(detail::chunked_cross_entropy(hidden, targets, count, 5, {}, [&](const Tensor& rows, std::uint64_t) { return linear(rows, w); }).item() ==
+    CHECK(cambium::detail::chunked_cross_entropy(hidden, targets, count, 5, {}, [&](const Tensor& rows, std::uint64_t) { return linear(rows, w); }).item() ==
           doctest::Approx(expected.item()).epsilon(1e-5));
   }
 }

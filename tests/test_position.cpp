@@ -5,7 +5,7 @@
 
 #include "autograd/ops.h"
 
-namespace cambium {
+using namespace cambium;
 
 TEST_CASE("slopes are powers of one number, and every other one of twice as many heads beyond a power of two") {
   CHECK(alibi_slopes(1, DType::f64).to_vector<double>() == std::vector<double>{0x1p-8});
@@ -22,4 +22,3 @@ TEST_CASE("near positions have buckets of their own, far ones share, the farthes
   CHECK_THROWS_WITH_AS(t5_relative_position_bucket(ones({2}), true, 8, 16), doctest::Contains("expected int64 positions"), DTypeError);
 }
 
-}  // namespace cambium

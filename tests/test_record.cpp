@@ -6,7 +6,7 @@
 #include "autograd/ops.h"
 #include "kernels/device.h"
 
-namespace cambium {
+using namespace cambium;
 
 namespace {
 
@@ -123,4 +123,3 @@ TEST_CASE("an undefined tensor answers with an error") {
   CHECK_THROWS_AS(none + none, StateError);
 }
 
-}  // namespace cambium

@@ -11,7 +11,7 @@
 #include "tests/data_paths.h"
 #include "tests/temporary_folder.h"
 
-namespace cambium {
+using namespace cambium;
 namespace {
 
 using Ids = std::vector<std::int64_t>;
@@ -310,4 +310,3 @@ TEST_CASE("threads share one tokenizer") {
 }
 
 }  // namespace
-}  // namespace cambium

@@ -6,7 +6,7 @@
 #include "tests/data_paths.h"
 #include "tests/temporary_folder.h"
 
-namespace cambium {
+using namespace cambium;
 namespace {
 
 /// The message of loading `json`; empty if it loads.
@@ -244,4 +244,3 @@ TEST_CASE("a pattern that backtracks without end is stopped") {
 }
 
 }  // namespace
-}  // namespace cambium

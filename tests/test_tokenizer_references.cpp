@@ -7,7 +7,7 @@
 #include "tensor/json.h"
 #include "tests/data_paths.h"
 
-namespace cambium {
+using namespace cambium;
 namespace {
 
 using Ids = std::vector<std::int64_t>;
@@ -96,4 +96,3 @@ TEST_CASE("SentencePiece models: Unigram and BPE") {
 }
 
 }  // namespace
-}  // namespace cambium

@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* kName = "default";
+constexpr const char* kAdapterName = "default";
 
 std::string adapter_folder(const CaseFiles& files) { return (fs::path(files.folder) / "adapter").string(); }
 
@@ -37,9 +37,9 @@ void compare_output(const CaseFiles& files, const PeftModel& model, Comparison& 
 }
 
 /// What is written has PEFT's keys, shapes, types and values; so has the configuration.
-void compare_saved(const CaseFiles& files, const PeftModel& model, Comparison& out) {
+void compare_saved_prompts(const CaseFiles& files, const PeftModel& model, Comparison& out) {
   std::map<std::string, Tensor> stored = read_tensors((fs::path(adapter_folder(files)) / "adapter_model.safetensors").string());
-  for (const auto& [key, tensor] : model.base_model->adapter_tensors(kName)) {
+  for (const auto& [key, tensor] : model.base_model->adapter_tensors(kAdapterName)) {
     if (!stored.contains(key)) {
       out.failure("saved: '" + key + "' is not in the file");
       continue;
@@ -50,7 +50,7 @@ void compare_saved(const CaseFiles& files, const PeftModel& model, Comparison& o
   }
   for (const auto& [key, tensor] : stored) out.failure("saved: '" + key + "' was not written");
   Json expected = read_json_file((fs::path(adapter_folder(files)) / "adapter_config.json").string());
-  Json found = parse_json(to_json(model.peft_config(kName)), "to_json");
+  Json found = parse_json(to_json(model.peft_config(kAdapterName)), "to_json");
   // PEFT repeats the names of heads each time a configuration passes through it.
   if (Json& names = expected.at("modules_to_save"); names.is_array()) {
     std::vector<std::string> once = names.get<std::vector<std::string>>();
@@ -70,13 +70,13 @@ void compare_text_rows(const CaseFiles& files, const PeftModel& model, Compariso
   NoGrad no_grad;
   const auto ids = files.json.at("prompt_row_ids").get<std::vector<std::int64_t>>();
   const auto& embedding = dynamic_cast<const Layer&>(*model.model().child(model.model().input_embedding_path()).module());
-  out.close("text rows", tuner_of(model).prompt_embeddings(kName), embedding.forward(from_vector(ids, {static_cast<std::int64_t>(ids.size())}), {}), 0.0);
+  out.close("text rows", tuner_of(model).prompt_embeddings(kAdapterName), embedding.forward(from_vector(ids, {static_cast<std::int64_t>(ids.size())}), {}), 0.0);
 }
 
 /// The encoder's parameters and trained heads under the names of params.safetensors.
 std::vector<NamedParameter> stored_parameters(const PeftModel& model) {
-  std::vector<NamedParameter> out = model.base_model->encoder_state(kName);
-  for (auto& [key, slot] : model.base_model->adapter_state(kName))
+  std::vector<NamedParameter> out = model.base_model->encoder_state(kAdapterName);
+  for (auto& [key, slot] : model.base_model->adapter_state(kAdapterName))
     if (key != "prompt_embeddings") out.emplace_back(key, slot);
   return out;
 }
@@ -87,7 +87,7 @@ bool is_prompt_method(const std::string& peft_type) { return peft_type == "PROMP
 
 void compare_prompt_method(const CaseFiles& files, Comparison& out) {
   {
-    const PeftModel loaded = PeftModel::from_pretrained(load_base(files), adapter_folder(files), kName);
+    const PeftModel loaded = PeftModel::from_pretrained(load_base(files), adapter_folder(files), kAdapterName);
     out.same("loaded", loaded.trainable_parameter_count() == 0, "has trainable parameters");
     compare_output(files, loaded, out);
     if (files.json.contains("generate")) {
@@ -115,7 +115,7 @@ void compare_prompt_method(const CaseFiles& files, Comparison& out) {
     stored.erase(key);
   }
   for (const auto& [key, tensor] : stored) out.failure("params: the model has no '" + key + "'");
-  compare_saved(files, model, out);
+  compare_saved_prompts(files, model, out);
   compare_output(files, model, out);
   compare_training(files, model, parameters, out);
 }
