@@ -3,8 +3,10 @@
 
 #include <cmath>
 #include <limits>
+#include <memory>
 
 #include "kernel_arrays.h"
+#include "kernels/cpu/one_openblas_thread.h"
 
 using namespace cambium;
 using namespace cambium::test;
@@ -107,4 +109,17 @@ TEST_CASE("empty matrices, other types and NaN") {
   }
   const Array half(DType::bf16, {2, 2});
   CHECK_THROWS_AS(table().qr(cpu(), half, half, half), DTypeError);
+}
+
+TEST_CASE("OpenBLAS' own threads: one while any scope lives, the host program's number afterwards") {
+  if (openblas_set_num_threads_local) return;  // a setting of each thread: scopes do not meet
+  const int host = openblas_get_num_threads();
+  openblas_set_num_threads(2);
+  auto first = std::make_unique<kernels::cpu::OneOpenblasThread>(), second = std::make_unique<kernels::cpu::OneOpenblasThread>();
+  CHECK(openblas_get_num_threads() == 1);
+  first.reset();  // host threads end in any order
+  CHECK(openblas_get_num_threads() == 1);
+  second.reset();
+  CHECK(openblas_get_num_threads() == 2);
+  openblas_set_num_threads(host);
 }
