@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the table of docs/topics.md: topics of Debian packages with MiniLM, five methods, two heads, three seeds. Hours on one core; runs that are in topics.jsonl are not made again.
+# Makes the table of docs/topics.md: topics of Debian packages with MiniLM, five methods, two heads, three seeds. 80 minutes on one core; runs that are in topics.jsonl are not made again.
 #   tools/topics.sh [EPOCHS [SEEDS [ONLY]]]
 set -euo pipefail
 cd "$(dirname "$0")/.."
