@@ -3,6 +3,8 @@
 # Sourced by demo.sh, test.sh and .ci/run: `. tools/setup.sh`.
 packages=(g++ meson ninja-build pkg-config libopenblas-dev nlohmann-json3-dev libfmt-dev libpcre2-dev libutf8proc-dev libcli11-dev doctest-dev ccache)
 
+export CCACHE_SLOPPINESS=${CCACHE_SLOPPINESS:-pch_defines,time_macros}  # else it does not keep what was compiled with precompiled headers
+
 say() { printf '== %s\n' "$*" >&2; }
 
 need_packages() { # names: installs those that dpkg does not know as installed

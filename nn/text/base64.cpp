@@ -28,7 +28,7 @@ std::string decode_base64(std::string_view text, std::string_view where) {
     if (i % 4 != 3) continue;
     for (const int shift : {16, 8, 0}) bytes += static_cast<char>(bits >> shift & 0xFFU);
   }
-  bytes.resize(bytes.size() - padding);
+  bytes.erase(bytes.size() - padding);
   return bytes;
 }
 

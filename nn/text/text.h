@@ -79,7 +79,7 @@ class Rewriter {
   bool ends_with(std::string_view end) const { return std::string_view(out_).ends_with(end); }
   /// Takes the last bytes off what was put so far.
   void drop(std::size_t count) {
-    out_.resize(out_.size() - count);
+    out_.erase(out_.size() - count);
     if (text_.traced_) origins_.resize(out_.size());
   }
   void finish() {
