@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "kernels/error.h"
+#include "kernels/host_device.h"
 
 namespace cambium {
 
@@ -20,23 +21,23 @@ inline constexpr int kDTypeCount = 9;
 struct bfloat16 {
   std::uint16_t bits = 0;
   bfloat16() = default;
-  explicit bfloat16(float value) {  // round to nearest, ties to even; NaN stays NaN
+  CAMBIUM_HOST_DEVICE explicit bfloat16(float value) {  // round to nearest, ties to even; NaN stays NaN
     std::uint32_t u = std::bit_cast<std::uint32_t>(value);
     bits = (u & 0x7fffffffU) > 0x7f800000U ? static_cast<std::uint16_t>((u >> 16) | 0x40U)
                                           : static_cast<std::uint16_t>((u + 0x7fffU + ((u >> 16) & 1U)) >> 16);
   }
-  explicit operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
+  CAMBIUM_HOST_DEVICE explicit operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 };
 
 /// IEEE binary16: 5 exponent bits, 10 mantissa bits.
 struct float16 {
   std::uint16_t bits = 0;
   float16() = default;
-  explicit float16(float value) : bits(encode(value)) {}
-  explicit operator float() const { return decode(bits); }
+  CAMBIUM_HOST_DEVICE explicit float16(float value) : bits(encode(value)) {}
+  CAMBIUM_HOST_DEVICE explicit operator float() const { return decode(bits); }
 
  private:
-  static std::uint16_t encode(float value) {
+  CAMBIUM_HOST_DEVICE static std::uint16_t encode(float value) {
     std::uint32_t u = std::bit_cast<std::uint32_t>(value), sign = (u >> 16) & 0x8000U, a = u & 0x7fffffffU;
     if (a > 0x7f800000U) return static_cast<std::uint16_t>(sign | 0x7e00U);           // NaN
     if (a >= 0x477ff000U) return static_cast<std::uint16_t>(sign | 0x7c00U);          // rounds to infinity
@@ -46,7 +47,7 @@ struct float16 {
     }
     return static_cast<std::uint16_t>(sign | ((a - 0x38000000U + 0xfffU + ((a >> 13) & 1U)) >> 13));
   }
-  static float decode(std::uint16_t h) {
+  CAMBIUM_HOST_DEVICE static float decode(std::uint16_t h) {
     std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000U) << 16, e = (h >> 10) & 31U, m = h & 0x3ffU;
     if (e == 0) return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(static_cast<float>(m) * 0x1p-24F));
     if (e == 31) return std::bit_cast<float>(sign | 0x7f800000U | (m << 13));
@@ -63,7 +64,7 @@ using acc_t = std::conditional_t<std::is_same_v<T, double>, double, std::conditi
 /// Conversion between any two element types, through float for the 16-bit ones. A float outside of an integer type's range becomes the
 /// nearest end of it, NaN becomes 0; integers keep their low bits.
 template <class To, class From>
-inline To convert(From value) {
+CAMBIUM_HOST_DEVICE inline To convert(From value) {
   if constexpr (std::is_same_v<To, From>) return value;
   else if constexpr (std::is_same_v<From, bfloat16> || std::is_same_v<From, float16>) return convert<To>(static_cast<float>(value));
   else if constexpr (std::is_same_v<To, bfloat16> || std::is_same_v<To, float16>) return To(static_cast<float>(value));
@@ -71,13 +72,14 @@ inline To convert(From value) {
   else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
     // 2^(bits) is a power of two and so exact in From, unlike the greatest integer itself.
     constexpr From low = static_cast<From>(std::numeric_limits<To>::min()), beyond = static_cast<From>(std::numeric_limits<To>::max() / 2 + 1) * 2;
-    if (value >= beyond) return std::numeric_limits<To>::max();
-    return value >= low ? static_cast<To>(value) : (value < low ? std::numeric_limits<To>::min() : To(0));
+    constexpr To least = std::numeric_limits<To>::min(), greatest = std::numeric_limits<To>::max();
+    if (value >= beyond) return greatest;
+    return value >= low ? static_cast<To>(value) : (value < low ? least : To(0));
   }
   else return static_cast<To>(value);
 }
 
-constexpr std::int64_t item_size(DType dtype) {
+CAMBIUM_HOST_DEVICE constexpr std::int64_t item_size(DType dtype) {
   switch (dtype) {
     case DType::f64: case DType::i64: return 8;
     case DType::f32: case DType::i32: return 4;

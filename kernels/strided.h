@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
+#include <utility>
 
 #include "kernels/dtype.h"
 
@@ -59,6 +61,26 @@ inline void collapse(Strided* const* operands, int n) {
     Strided& s = *operands[k];
     if (kept == 0) { s.shape[0] = 1; s.strides[0] = 1; }
     s.rank = kept == 0 ? 1 : kept;
+  }
+}
+
+/// Sorts dimensions so that the first operand's strides descend (then the others'): a transposed output is written in memory order.
+inline void order_dimensions(Strided* const* operands, int n) {
+  const int rank = operands[0]->rank;
+  auto before = [&](int i, int j) {  // does i belong outside of j?
+    for (int k = 0; k < n; ++k) {
+      const std::int64_t a = std::abs(operands[k]->strides[i]), b = std::abs(operands[k]->strides[j]);
+      if (a != b) return a > b;
+    }
+    return false;
+  };
+  for (int i = 1; i < rank; ++i) {
+    for (int j = i; j > 0 && before(j, j - 1); --j) {
+      for (int k = 0; k < n; ++k) {
+        std::swap(operands[k]->shape[j], operands[k]->shape[j - 1]);
+        std::swap(operands[k]->strides[j], operands[k]->strides[j - 1]);
+      }
+    }
   }
 }
 

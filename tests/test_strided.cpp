@@ -76,7 +76,7 @@ TEST_CASE("offset_of visits elements in row-major order") {
 TEST_CASE("ordering dimensions makes a transposed output one run") {
   Strided out = Array(DType::f32, {3, 4, 5}, Lay::transposed), x = Array(DType::f32, {3, 4, 5}, Lay::transposed);
   Strided* list[] = {&out, &x};
-  cpu::order_dimensions(list, 2);
+  order_dimensions(list, 2);
   collapse(list, 2);
   CHECK(shape_of(out) == V{60});
   CHECK(strides_of(x) == V{1});

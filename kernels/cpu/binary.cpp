@@ -4,24 +4,17 @@
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/dispatch.h"
-#include "kernels/cpu/integer.h"
 #include "kernels/cpu/isa/pointwise.h"
 #include "kernels/cpu/pointwise.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/integer.h"
 
 namespace cambium::kernels::cpu {
 namespace {
 
-template <class T, class F>
-void map(T* out, const T* a, const T* b, std::int64_t n, F&& f) {
-  for (std::int64_t i = 0; i < n; ++i) out[i] = f(a[i], b[i]);
-}
-
-// The sign of a remainder is the divisor's, as in Python.
-template <class T>
-T float_remainder(T a, T b) {
-  const T r = std::fmod(a, b);
-  return r != T(0) && (r < T(0)) != (b < T(0)) ? r + b : r;
+template <class Function, class T>
+void binary_row_of(T* out, const T* a, const T* b, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = Function::f(a[i], b[i]);
 }
 
 // The vector code of the chosen instruction set for the functions that it has; nullptr for the others.
@@ -42,51 +35,44 @@ template <class T>
 BinaryRow<T> float_row(BinaryFunction function) {
   if constexpr (std::is_same_v<T, float>)
     if (const BinaryRow<float> row = vector_row(function)) return row;
-  using N = std::int64_t;
   switch (function) {
-    case BinaryFunction::add: return [](T* o, const T* a, const T* b, N n) { map(o, a, b, n, [](T x, T y) { return x + y; }); };
-    case BinaryFunction::sub: return [](T* o, const T* a, const T* b, N n) { map(o, a, b, n, [](T x, T y) { return x - y; }); };
-    case BinaryFunction::mul: return [](T* o, const T* a, const T* b, N n) { map(o, a, b, n, [](T x, T y) { return x * y; }); };
-    case BinaryFunction::div: return [](T* o, const T* a, const T* b, N n) { map(o, a, b, n, [](T x, T y) { return x / y; }); };
-    case BinaryFunction::pow: return [](T* o, const T* a, const T* b, N n) { map(o, a, b, n, [](T x, T y) { return std::pow(x, y); }); };
-    case BinaryFunction::maximum:  // NaN in either operand stays
-      return [](T* o, const T* a, const T* b, N n) { map(o, a, b, n, [](T x, T y) { return x > y || x != x ? x : y; }); };
-    case BinaryFunction::minimum:
-      return [](T* o, const T* a, const T* b, N n) { map(o, a, b, n, [](T x, T y) { return x < y || x != x ? x : y; }); };
-    case BinaryFunction::atan2: return [](T* o, const T* a, const T* b, N n) { map(o, a, b, n, [](T x, T y) { return std::atan2(x, y); }); };
-    case BinaryFunction::remainder:
-      return [](T* o, const T* a, const T* b, N n) { map(o, a, b, n, [](T x, T y) { return float_remainder(x, y); }); };
+#define CAMBIUM_ROW(name, float_value, integer_value) case BinaryFunction::name: return &binary_row_of<name##_function, T>;
+    CAMBIUM_BINARY_FUNCTIONS(CAMBIUM_ROW)
+#undef CAMBIUM_ROW
   }
   fail<DTypeError>("binary: no such function");
 }
 
-// Quotients are truncated; the remainder has the sign of b.
-Integer integer_quotient(Integer a, Integer b) {
-  check<Error>(b != 0, "div: integer division by zero");
-  return b == -1 ? wrapped(0 - bits(a)) : a / b;
-}
-Integer integer_remainder(Integer a, Integer b) {
-  check<Error>(b != 0, "remainder: integer division by zero");
-  if (b == -1) return 0;
-  const Integer r = a % b;
-  return r != 0 && (r < 0) != (b < 0) ? r + b : r;
-}
-Integer checked_power(Integer base, Integer exponent) {
-  check<Error>(exponent >= 0, "pow: integer tensors take no negative exponent, found ", exponent, ": convert to a floating type first");
-  return integer_power(base, exponent);
-}
+// Functions of integers that not every argument has a value of.
+struct checked_quotient {
+  static Integer f(Integer a, Integer b) {
+    check<Error>(b != 0, "div: integer division by zero");
+    return div_function::f(a, b);
+  }
+};
+struct checked_remainder {
+  static Integer f(Integer a, Integer b) {
+    check<Error>(b != 0, "remainder: integer division by zero");
+    return remainder_function::f(a, b);
+  }
+};
+struct checked_power {
+  static Integer f(Integer a, Integer b) {
+    check<Error>(b >= 0, "pow: integer tensors take no negative exponent, found ", b, ": convert to a floating type first");
+    return pow_function::f(a, b);
+  }
+};
 
 BinaryRow<Integer> integer_row(BinaryFunction function) {
-  using I = Integer;
   switch (function) {
-    case BinaryFunction::add: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, [](I x, I y) { return wrapped(bits(x) + bits(y)); }); };
-    case BinaryFunction::sub: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, [](I x, I y) { return wrapped(bits(x) - bits(y)); }); };
-    case BinaryFunction::mul: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, [](I x, I y) { return wrapped(bits(x) * bits(y)); }); };
-    case BinaryFunction::div: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, integer_quotient); };
-    case BinaryFunction::pow: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, checked_power); };
-    case BinaryFunction::maximum: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, [](I x, I y) { return x > y ? x : y; }); };
-    case BinaryFunction::minimum: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, [](I x, I y) { return x < y ? x : y; }); };
-    case BinaryFunction::remainder: return [](I* o, const I* a, const I* b, I n) { map(o, a, b, n, integer_remainder); };
+    case BinaryFunction::add: return &binary_row_of<add_function, Integer>;
+    case BinaryFunction::sub: return &binary_row_of<sub_function, Integer>;
+    case BinaryFunction::mul: return &binary_row_of<mul_function, Integer>;
+    case BinaryFunction::div: return &binary_row_of<checked_quotient, Integer>;
+    case BinaryFunction::pow: return &binary_row_of<checked_power, Integer>;
+    case BinaryFunction::maximum: return &binary_row_of<maximum_function, Integer>;
+    case BinaryFunction::minimum: return &binary_row_of<minimum_function, Integer>;
+    case BinaryFunction::remainder: return &binary_row_of<checked_remainder, Integer>;
     case BinaryFunction::atan2: break;
   }
   fail<DTypeError>("atan2: expected a floating type, found an integer tensor: convert it first");
@@ -100,24 +86,17 @@ BinaryRow<T> binary_row(BinaryFunction function) {
 
 template <class T> using CompareRow = void (*)(bool* out, const T* a, const T* b, std::int64_t n);
 
-template <class T, class F>
-void compare_map(bool* out, const T* a, const T* b, std::int64_t n, F&& f) {
-  for (std::int64_t i = 0; i < n; ++i) out[i] = f(a[i], b[i]);
+template <class Function, class T>
+void compare_row_of(bool* out, const T* a, const T* b, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = Function::f(a[i], b[i]);
 }
 
 template <class T>
 CompareRow<T> compare_row(Comparison comparison) {
-  using N = std::int64_t;
   switch (comparison) {
-    case Comparison::equal: return [](bool* o, const T* a, const T* b, N n) { compare_map(o, a, b, n, [](T x, T y) { return x == y; }); };
-    case Comparison::not_equal: return [](bool* o, const T* a, const T* b, N n) { compare_map(o, a, b, n, [](T x, T y) { return x != y; }); };
-    case Comparison::less: return [](bool* o, const T* a, const T* b, N n) { compare_map(o, a, b, n, [](T x, T y) { return x < y; }); };
-    case Comparison::less_equal: return [](bool* o, const T* a, const T* b, N n) { compare_map(o, a, b, n, [](T x, T y) { return x <= y; }); };
-    case Comparison::greater: return [](bool* o, const T* a, const T* b, N n) { compare_map(o, a, b, n, [](T x, T y) { return x > y; }); };
-    case Comparison::greater_equal: return [](bool* o, const T* a, const T* b, N n) { compare_map(o, a, b, n, [](T x, T y) { return x >= y; }); };
-    case Comparison::logical_and: return [](bool* o, const T* a, const T* b, N n) { compare_map(o, a, b, n, [](T x, T y) { return x != 0 && y != 0; }); };
-    case Comparison::logical_or: return [](bool* o, const T* a, const T* b, N n) { compare_map(o, a, b, n, [](T x, T y) { return x != 0 || y != 0; }); };
-    case Comparison::logical_xor: return [](bool* o, const T* a, const T* b, N n) { compare_map(o, a, b, n, [](T x, T y) { return (x != 0) != (y != 0); }); };
+#define CAMBIUM_ROW(name, value) case Comparison::name: return &compare_row_of<name##_comparison, T>;
+    CAMBIUM_COMPARISONS(CAMBIUM_ROW)
+#undef CAMBIUM_ROW
   }
   fail<DTypeError>("compare: no such comparison");
 }

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <cstdlib>
 
 #include "kernels/parallel.h"
 #include "kernels/strided.h"
@@ -18,26 +17,6 @@ inline std::int64_t rows_per_task(std::int64_t n) { return std::max<std::int64_t
 
 /// The address of element i of a contiguous operand, or of nothing if the operand is absent.
 inline std::byte* element(const Strided& s, std::int64_t i) { return s ? s.as<std::byte>() + i * item_size(s.dtype) : nullptr; }
-
-/// Sorts dimensions so that the first operand's strides descend (then the others'): a transposed output is written in memory order.
-inline void order_dimensions(Strided* const* operands, int n) {
-  const int rank = operands[0]->rank;
-  auto before = [&](int i, int j) {  // does i belong outside of j?
-    for (int k = 0; k < n; ++k) {
-      const std::int64_t a = std::abs(operands[k]->strides[i]), b = std::abs(operands[k]->strides[j]);
-      if (a != b) return a > b;
-    }
-    return false;
-  };
-  for (int i = 1; i < rank; ++i) {
-    for (int j = i; j > 0 && before(j, j - 1); --j) {
-      for (int k = 0; k < n; ++k) {
-        std::swap(operands[k]->shape[j], operands[k]->shape[j - 1]);
-        std::swap(operands[k]->strides[j], operands[k]->strides[j - 1]);
-      }
-    }
-  }
-}
 
 /// Steps through all but the last dimension of several operands of one shape, keeping their byte offsets.
 template <std::size_t N>

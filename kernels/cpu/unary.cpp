@@ -5,10 +5,10 @@
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/dispatch.h"
-#include "kernels/cpu/integer.h"
 #include "kernels/cpu/isa/pointwise.h"
 #include "kernels/cpu/pointwise.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/integer.h"
 
 namespace cambium::kernels::cpu {
 namespace {
