@@ -1,0 +1,146 @@
+// Reductions, positions of extrema and cumulative sums on the device against the CPU's.
+#include <limits>
+
+#include "cuda/device_arrays.h"
+
+using namespace cambium;
+using namespace cambium::kernels;
+using namespace cambium::test;
+
+namespace {
+
+const Reduction kReductions[] = {Reduction::sum, Reduction::product, Reduction::maximum, Reduction::minimum};
+
+// x's shape with the dimensions of the bits of `mask` of size 1.
+Shape reduced(Shape shape, unsigned mask) {
+  for (std::size_t i = 0; i < shape.size(); ++i)
+    if (((mask >> i) & 1U) != 0) shape[i] = 1;
+  return shape;
+}
+
+// Both sides sum in trees in the type that is computed in: n numbers of size at most m are off by log2(n) + 64 roundings of n m at most, with far less to be
+// expected; products of numbers near 1 alike. Then one rounding to the element type.
+void check_reduction(Reduction reduction, DType to, const Array& x, unsigned mask, Lay lay = Lay::dense) {
+  const Array out(to, reduced(x.shape(), mask), lay);
+  const bool exact = reduction == Reduction::maximum || reduction == Reduction::minimum || !is_float(x.view().dtype);
+  const double eps = epsilon(x.view().dtype == DType::f64 ? DType::f64 : DType::f32);
+  const double n = static_cast<double>(x.count()) / static_cast<double>(std::max<std::int64_t>(1, out.count()));
+  const double relative = exact ? 0 : epsilon(to) + 16 * eps, absolute = exact ? 0 : reduction == Reduction::sum ? 4 * eps * std::sqrt(n) * std::log2(n + 2) : 16 * eps;
+  compare_devices(out, relative, absolute, [&](const Kernels& k, Context& c, Strided result, Strided values) { k.reduce(c, reduction, result, values); }, x);
+}
+
+}  // namespace
+
+TEST_CASE("reductions over every set of dimensions and layout") {
+  for (const Reduction reduction : kReductions) {
+    CAPTURE(static_cast<int>(reduction));
+    for (const DType dtype : kAll) {
+      const bool product = reduction == Reduction::product;
+      for (const Lay lay : kLays) {
+        Array x(dtype, {3, 5, 4}, lay);
+        x.random(1, product ? 0.8 : -2, product ? 1.3 : 2);
+        for (unsigned mask = 0; mask < 8; ++mask) check_reduction(reduction, dtype, x, mask, lay == Lay::dense ? Lay::sliced : Lay::dense);
+      }
+      for (const Shape& shape : {Shape{0}, Shape{0, 3}, Shape{3, 0}, Shape{}})
+        for (unsigned mask = 0; mask < 4; ++mask) check_reduction(reduction, dtype, Array(dtype, shape).random(2), mask);
+    }
+  }
+}
+
+TEST_CASE("reductions of lines in pieces, of packs and of columns") {
+  for (const DType dtype : kFloats) {
+    // Whole packs and not; one warp, one block, several pieces a line; columns in packs and not, in several pieces, more lines than are cut.
+    for (const Shape& shape : {Shape{1, 8}, Shape{3, 30}, Shape{2, 1000}, Shape{2, 1024}, Shape{1, 17000}, Shape{1, 32768}, Shape{300, 17}, Shape{300, 16}, Shape{1000, 40},
+                               Shape{2, 270, 64}, Shape{1030, 3}, Shape{1030, 64}}) {
+      Array x(dtype, shape);
+      x.random(3);
+      for (const Reduction reduction : kReductions) {
+        if (reduction == Reduction::product) x.random(3, 0.99, 1.01);
+        for (unsigned mask = 1; mask < (1U << shape.size()); ++mask) check_reduction(reduction, dtype, x, mask);
+      }
+    }
+  }
+  for (const DType dtype : {DType::i64, DType::i8, DType::boolean}) {
+    Array x(dtype, {600, 40});
+    x.random(4, -100, 100);
+    for (const Reduction reduction : kReductions)
+      for (unsigned mask = 1; mask < 4; ++mask) check_reduction(reduction, DType::i64, x, mask);
+  }
+  Array flags(DType::boolean, {70});
+  flags.random(5, 0, 2);
+  check_reduction(Reduction::sum, DType::f32, flags, 1);
+}
+
+TEST_CASE("NaN and infinities in reductions") {
+  for (const DType dtype : kFloats) {
+    for (const std::int64_t at : {std::int64_t{0}, std::int64_t{77}, std::int64_t{1999}}) {
+      Array x(dtype, {2000});
+      x.random(6);
+      x.set(at, std::numeric_limits<double>::quiet_NaN());
+      for (const Reduction reduction : kReductions) check_reduction(reduction, dtype, x, 1);
+      x.set(at, std::numeric_limits<double>::infinity());
+      for (const Reduction reduction : {Reduction::sum, Reduction::maximum, Reduction::minimum}) check_reduction(reduction, dtype, x, 1);
+    }
+  }
+}
+
+TEST_CASE("long sums are added in float as well as on the CPU") {
+  // 1 and then small numbers that one running sum would drop.
+  Array x(DType::f32, {100000});
+  x.generate([](std::int64_t i) { return i == 0 ? 1.0 : 1e-8; });
+  const DeviceArray values(x), sum(Array(DType::f32, {1}));
+  cuda::table().reduce(gpu(), Reduction::sum, sum, values);
+  CHECK(sum.fetch()[0] == doctest::Approx(1.00099999).epsilon(1e-6));
+}
+
+TEST_CASE("positions of extrema: the first of equals, the first NaN") {
+  for (const DType dtype : kAll) {
+    for (const Shape& shape : {Shape{1}, Shape{7}, Shape{300}, Shape{2100}, Shape{3, 5, 4}, Shape{40, 300}, Shape{9, 40}}) {
+      for (const Lay lay : kLays) {
+        Array x(dtype, shape, lay);
+        x.random(7, -3, 3);
+        for (std::int64_t i = 0; i < x.count(); ++i) x.set(i, std::floor(x[i]));  // many equals, zeros of both signs
+        for (int nan = 0; nan < (is_float(dtype) ? 2 : 1); ++nan) {
+          if (nan == 1)
+            for (std::int64_t i = 5; i < x.count(); i += 37) x.set(i, std::numeric_limits<double>::quiet_NaN());
+          for (int dim = 0; dim < static_cast<int>(shape.size()); ++dim)
+            for (const Reduction reduction : {Reduction::maximum, Reduction::minimum})
+              same_on_devices(Array(DType::i64, reduced(shape, 1U << dim)), [&](const Kernels& k, Context& c, Strided out, Strided v) { k.arg_reduce(c, reduction, out, v, dim); }, x);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("cumulative sums") {
+  for (const DType dtype : kAll) {
+    for (const Shape& shape : {Shape{1}, Shape{7}, Shape{300}, Shape{2100}, Shape{3, 5, 4}, Shape{3, 0}, Shape{0, 3}, Shape{12, 300}, Shape{40, 260}}) {
+      for (const Lay lay : {Lay::dense, Lay::transposed, Lay::sliced}) {
+        Array x(dtype, shape, lay);
+        x.random(8, -2, 3);
+        // Both add up in double, in another order, and round once.
+        const double relative = is_float(dtype) ? (dtype == DType::f64 ? 64 * epsilon(dtype) : epsilon(dtype)) : 0, absolute = is_float(dtype) ? 4096 * epsilon(DType::f64) : 0;
+        for (int dim = 0; dim < static_cast<int>(shape.size()); ++dim)
+          for (const bool reverse : {false, true})
+            compare_devices(Array(dtype, shape, lay == Lay::sliced ? Lay::dense : lay), relative, absolute,
+                            [&](const Kernels& k, Context& c, Strided out, Strided v) { k.cumsum(c, out, v, dim, reverse); }, x);
+      }
+    }
+  }
+}
+
+TEST_CASE("entries that are not finite are counted") {
+  for (const DType dtype : kAll) {
+    for (const Lay lay : kLays) {
+      Array x(dtype, {7, 300}, lay);
+      x.random(9);
+      if (is_float(dtype)) {
+        x.set(5, std::numeric_limits<double>::quiet_NaN());
+        x.set(1900, std::numeric_limits<double>::infinity());
+        x.set(2099, -std::numeric_limits<double>::infinity());
+      }
+      same_on_devices(Array(DType::i64, {1}), [](const Kernels& k, Context& c, Strided out, Strided v) { k.count_not_finite(c, out, v); }, x);
+    }
+    same_on_devices(Array(DType::i64, {1}), [](const Kernels& k, Context& c, Strided out, Strided v) { k.count_not_finite(c, out, v); }, Array(dtype, {0}));
+  }
+}
