@@ -1,8 +1,8 @@
-// The CPU's caching allocator, copies between devices, and names of devices.
-#include "kernels/device.h"
+// The CPU's caching allocator, names of devices, and the way to the backend of a device.
+#include "kernels/backend.h"
 
 #include <algorithm>
-#include <atomic>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <iterator>
@@ -16,9 +16,29 @@ namespace cambium {
 
 Device parse_device(const std::string& text) {
   if (text == "cpu") return {};
-  if (text == "cuda" || text.starts_with("cuda:"))
-    fail<DeviceError>("device: '", text, "': this build has no CUDA backend: use cpu");
-  fail<DeviceError>("device: expected cpu, cuda or cuda:N, found '", text, "'");
+  int index = 0;
+  if (text != "cuda") {
+    const char* end = text.data() + text.size();
+    const bool numbered = text.starts_with("cuda:") && text.size() > 5 && text[5] != '-';
+    const auto [last, error] = std::from_chars(text.data() + (numbered ? 5 : 0), end, index);
+    check<DeviceError>(numbered && last == end && error == std::errc(), "device: expected cpu, cuda or cuda:N, found '", text, "'");
+  }
+  check<DeviceError>(kernels::cuda_backend() != nullptr, "device: '", text, "': this build has no CUDA backend: use cpu");
+  const int found = device_count(DeviceType::cuda);
+  check<DeviceError>(found > 0, "device: '", text, "': ", cuda_absence(), ": use cpu");
+  check<DeviceError>(index < found, "device: '", text, "': expected one of the ", found, " devices cuda:0 to cuda:", found - 1, ", see cambium devices");
+  return {DeviceType::cuda, index};
+}
+
+int device_count(DeviceType type) {
+  if (type == DeviceType::cpu) return 1;
+  const kernels::Backend* backend = kernels::cuda_backend();
+  return backend != nullptr ? backend->count() : 0;
+}
+
+std::string cuda_absence() {
+  const kernels::Backend* backend = kernels::cuda_backend();
+  return backend != nullptr ? backend->absence() : "this build has no CUDA backend";
 }
 
 namespace kernels {
@@ -81,10 +101,16 @@ void* system_allocate(std::size_t bytes) {
   return block;
 }
 
-}  // namespace
+/// The backend of a device that is not the CPU.
+const Backend& backend_of(Device device, const char* what) {
+  const Backend* backend = cuda_backend();
+  check<DeviceError>(backend != nullptr, what, ": this build has no device ", device);
+  const int found = backend->count();
+  check<DeviceError>(device.index >= 0 && device.index < found, what, ": there is no device ", device, ", found ", found);
+  return *backend;
+}
 
-void* allocate(Device device, std::size_t bytes) {
-  check<DeviceError>(device.type == DeviceType::cpu, "allocate: this build has no device ", device);
+void* allocate_host(std::size_t bytes) {
   if (bytes == 0) return nullptr;
   const std::size_t size = rounded(bytes);
   if (size < bytes) throw std::bad_alloc();
@@ -121,8 +147,7 @@ void* allocate(Device device, std::size_t bytes) {
   return block;
 }
 
-void deallocate(Device, void* pointer, std::size_t bytes) noexcept {
-  if (pointer == nullptr) return;
+void deallocate_host(void* pointer, std::size_t bytes) noexcept {
   const std::size_t size = rounded(bytes);
   MemoryPool& p = pool();
   {
@@ -141,14 +166,30 @@ void deallocate(Device, void* pointer, std::size_t bytes) noexcept {
   std::free(pointer);
 }
 
-void copy_bytes(Device to, void* destination, Device from, const void* source, std::size_t bytes) {
-  check<DeviceError>(to.type == DeviceType::cpu && from.type == DeviceType::cpu, "copy: this build has no copy from ", from, " to ", to);
-  if (bytes != 0) std::memcpy(destination, source, bytes);
+}  // namespace
+
+void* allocate(Device device, std::size_t bytes) {
+  return device.type == DeviceType::cpu ? allocate_host(bytes) : backend_of(device, "allocate").allocate(device, bytes);
 }
 
-void synchronize(Device) {}
+void deallocate(Device device, void* pointer, std::size_t bytes) noexcept {
+  if (pointer == nullptr) return;
+  if (device.type == DeviceType::cpu) deallocate_host(pointer, bytes);
+  else cuda_backend()->deallocate(device, pointer, bytes);
+}
 
-void release_cache(Device) {
+void copy_bytes(Device to, void* destination, Device from, const void* source, std::size_t bytes) {
+  if (bytes == 0) return;
+  if (to.type == DeviceType::cpu && from.type == DeviceType::cpu) std::memcpy(destination, source, bytes);
+  else backend_of(to.type == DeviceType::cpu ? from : to, "copy").copy(to, destination, from, source, bytes);
+}
+
+void synchronize(Device device) {
+  if (device.type != DeviceType::cpu) backend_of(device, "synchronize").synchronize(device);
+}
+
+void release_cache(Device device) {
+  if (device.type != DeviceType::cpu) return backend_of(device, "release_cache").release_cache(device);
   MemoryPool& p = pool();
   std::lock_guard lock(p.mutex);
   for (auto& [size, block] : p.free_blocks) std::free(block);
@@ -156,17 +197,31 @@ void release_cache(Device) {
   p.statistics.cached_bytes = 0;
 }
 
-MemoryStatistics memory_statistics(Device) {
+void set_memory_limit(Device device, std::int64_t bytes) {
+  check<DeviceError>(device.type != DeviceType::cpu, "set_memory_limit: the memory of the CPU has no limit of its own");
+  check<ConfigError>(bytes >= 0, "set_memory_limit: expected bytes, or 0 for no limit, found ", bytes);
+  backend_of(device, "set_memory_limit").set_memory_limit(device, bytes);
+}
+
+MemoryStatistics memory_statistics(Device device) {
+  if (device.type != DeviceType::cpu) return backend_of(device, "memory_statistics").statistics(device);
   MemoryPool& p = pool();
   std::lock_guard lock(p.mutex);
   return p.statistics;
 }
 
-void reset_peak(Device) {
+void reset_peak(Device device) {
+  if (device.type != DeviceType::cpu) return backend_of(device, "reset_peak").reset_peak(device);
   MemoryPool& p = pool();
   std::lock_guard lock(p.mutex);
   p.statistics.peak_bytes = p.statistics.live_bytes;
 }
 
 }  // namespace kernels
+
+std::string describe_device(Device device) {
+  if (device.type == DeviceType::cpu) return "cpu";
+  return kernels::backend_of(device, "describe_device").description(device);
+}
+
 }  // namespace cambium

@@ -44,6 +44,12 @@ void Storage::begin_write() {
       ? "write: the tensor's memory is mapped from a file and read-only: make a copy with clone() first"
       : "write: a meta tensor has no elements");
   ++version_;
+  host_copy_ = {};
+}
+
+void Storage::keep_host_copy(const void* bytes) {
+  const auto* from = static_cast<const std::byte*>(bytes);
+  host_copy_.assign(from, from + bytes_);
 }
 
 std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "kernels/device.h"
 
@@ -30,6 +31,11 @@ class Storage {
   Device device() const { return device_; }
   Kind kind() const { return kind_; }
 
+  /// The same bytes in host memory, kept beside integers that came from there (ids, masks, positions), so that checks and models read them without waiting for the
+  /// device; null when there are none, and after the first write.
+  const std::byte* host_copy() const { return host_copy_.empty() ? nullptr : host_copy_.data(); }
+  void keep_host_copy(const void* bytes);
+
   /// Counts in-place writes, so that a value kept for the backward pass knows when it was changed.
   std::uint32_t version() const { return version_; }
   /// To be called before each in-place write. StateError for mapped and meta storage.
@@ -43,6 +49,7 @@ class Storage {
   Kind kind_ = Kind::owned;
   std::uint32_t version_ = 0;
   std::shared_ptr<const void> keeper_;
+  std::vector<std::byte> host_copy_;
 };
 
 /// A file mapped read-only into memory. FileError when it cannot be opened or is no regular file.

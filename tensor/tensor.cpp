@@ -67,16 +67,41 @@ kernels::Strided Tensor::mutable_view() const {
 
 void* Tensor::checked_data(DType expected) const {
   check<DTypeError>(dtype() == expected, "data: expected ", expected, ", the tensor is ", dtype());
-  check<StateError>(device().type == DeviceType::cpu, "data: the tensor is on ", device(), ": copy it to the CPU first");
+  check<DeviceError>(device().type == DeviceType::cpu, "data: the tensor is on ", device(), ": copy it to the CPU first");
   check<StateError>(is_contiguous(), "data: the tensor of shape ", shape(), " is not contiguous: use contiguous() first");
   return view().data;
 }
 
+namespace {
+
+/// The elements of a tensor on another device in host memory: beside it already, or copied into `copied`.
+kernels::Strided on_host(const Tensor& x, std::vector<std::byte>& copied) {
+  kernels::Strided v = x.view();
+  if (const std::byte* beside = x.storage()->host_copy()) {
+    v.data = const_cast<std::byte*>(beside) + x.layout().offset * item_size(x.dtype());
+    return v;
+  }
+  Tensor dense = x;
+  if (!x.is_contiguous()) {
+    dense = empty_like(x);
+    kernels::Context context{x.device()};
+    kernels::kernels_for(x.device()).copy(context, dense.view(), v);
+  }
+  copied.resize(bytes_for(x.shape(), x.dtype()));
+  kernels::copy_bytes(Device{}, copied.data(), x.device(), dense.view().data, copied.size());
+  v = dense.view();
+  v.data = copied.data();
+  return v;
+}
+
+}  // namespace
+
 template <class T>
 std::vector<T> Tensor::to_vector() const {
-  check<StateError>(device().type == DeviceType::cpu, "to_vector: the tensor is on ", device(), ": copy it to the CPU first");
-  const kernels::Strided v = view();
+  kernels::Strided v = view();
   const std::int64_t n = count();
+  std::vector<std::byte> copied;
+  if (device().type != DeviceType::cpu && n > 0) v = on_host(*this, copied);
   std::vector<T> out(static_cast<std::size_t>(n));
   visit_all(dtype(), [&]<class From>(TypeTag<From>) {
     const From* data = v.as<From>();
@@ -142,6 +167,7 @@ Tensor from_vector(const std::vector<T>& values, const Shape& shape, Device devi
   check<ShapeError>(static_cast<std::int64_t>(values.size()) == shape.count(), "from_vector: ", values.size(), " values for shape ", shape);
   Tensor out = empty(shape, dtype_of<T>, device);
   kernels::copy_bytes(device, out.storage()->data(), Device{}, values.data(), values.size() * sizeof(T));
+  if (device.type != DeviceType::cpu && !is_float(out.dtype())) out.storage()->keep_host_copy(values.data());
   return out;
 }
 template Tensor from_vector(const std::vector<double>&, const Shape&, Device);

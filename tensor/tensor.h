@@ -50,7 +50,7 @@ class Tensor {
   /// Pointer to contiguous elements on the CPU. DTypeError, StateError when not contiguous or not on the CPU.
   template <class T> const T* data() const { return static_cast<const T*>(checked_data(dtype_of<T>)); }
   template <class T> T* mutable_data() const { storage()->begin_write(); return static_cast<T*>(checked_data(dtype_of<T>)); }
-  /// The elements in row-major order, converted to T.
+  /// The elements in row-major order, converted to T. From another device they are copied, unless they lie on the host as well (Storage::host_copy).
   template <class T> std::vector<T> to_vector() const;
   /// The value of a tensor with one element. ShapeError for any other.
   double item() const;
@@ -98,7 +98,7 @@ Tensor empty_like(const Tensor& x);
 Tensor zeros_like(const Tensor& x);
 Tensor meta(const Shape& shape, DType dtype);  ///< shape without memory
 Tensor arange(std::int64_t count, DType dtype = DType::i64, Device device = {});
-/// Copies `values`; the count must equal that of `shape` (ShapeError).
+/// Copies `values`; the count must equal that of `shape` (ShapeError). Of integers on another device a copy stays on the host.
 template <class T> Tensor from_vector(const std::vector<T>& values, const Shape& shape, Device device = {});
 Tensor scalar(double value, DType dtype = DType::f32, Device device = {});
 

@@ -43,7 +43,7 @@ double extreme_bit(std::string_view name, kernels::Reduction reduction, const Te
   const Tensor out = empty(one, DType::boolean, x.device());
   Run run(x);
   run->reduce(run.context, reduction, out.view(), x.view());
-  return to_device(out, Device{}).item();
+  return out.item();
 }
 
 }  // namespace
@@ -104,7 +104,7 @@ std::int64_t count_not_finite(const Tensor& x) {
   const Tensor out = empty({1}, DType::i64, x.device());
   Run run(x);
   run->count_not_finite(run.context, out.view(), x.view());
-  return static_cast<std::int64_t>(to_device(out, Device{}).item());
+  return static_cast<std::int64_t>(out.item());
 }
 
 }  // namespace cambium

@@ -61,6 +61,8 @@ Tensor to_device(const Tensor& x, Device device) {
   Tensor out = empty(x.shape(), x.dtype(), device);
   const auto bytes = static_cast<std::size_t>(x.count() * item_size(x.dtype()));
   if (bytes > 0) kernels::copy_bytes(device, out.view().data, x.device(), dense.view().data, bytes);
+  // Integers from the host stay there, too: checks and models read them.
+  if (bytes > 0 && x.device().type == DeviceType::cpu && !is_float(x.dtype())) out.storage()->keep_host_copy(dense.view().data);
   return record("to_device", std::move(out)).wrt(x, [from = x.device()](const Tensor& g) { return to_device(g, from); });
 }
 

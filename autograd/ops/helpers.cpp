@@ -8,7 +8,7 @@ namespace cambium::detail {
 void check_same_device(std::string_view what, const Tensor& a, const Tensor& b) {
   check_defined(what, a);
   check_defined(what, b);
-  check<DeviceError>(a.device() == b.device(), what, ": tensors on ", a.device(), " and ", b.device(), ": use to_device");
+  check<DeviceError>(a.device() == b.device(), what, ": a tensor of shape ", a.shape(), " is on ", a.device(), ", one of shape ", b.shape(), " on ", b.device(), ": use to_device");
 }
 
 void check_alike(std::string_view what, const Tensor& a, const Tensor& b) {
@@ -20,6 +20,10 @@ void check_indices(std::string_view what, const Tensor& index, std::int64_t size
   check_defined(what, index);
   check<DTypeError>(index.dtype() == DType::i64 || index.dtype() == DType::i32, what, ": expected int64 or int32 indices, found ", index.dtype());
   if (index.count() == 0) return;
+  if (index.storage()->host_copy() != nullptr) {  // without waiting for the device
+    for (const std::int64_t value : index.to_vector<std::int64_t>()) check<Error>(value >= 0 && value < size, what, ": index ", value, " is out of range for size ", size);
+    return;
+  }
   Run run(index);
   Shape one = index.shape();
   for (int i = 0; i < one.rank(); ++i) one.set(i, 1);

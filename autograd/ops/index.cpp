@@ -100,7 +100,7 @@ Tensor masked_select(const Tensor& x, const Tensor& mask) {
   check<ShapeError>(broadcast_shapes(x.shape(), mask.shape(), "masked_select") == x.shape(), "masked_select: the mask ", mask.shape(),
                     " does not broadcast to ", x.shape());
   // How many there are decides the shape, so the mask is read by the host.
-  const std::vector<std::uint8_t> bits = to_device(broadcast_to(mask, x.shape()), Device{}).to_vector<std::uint8_t>();
+  const std::vector<std::uint8_t> bits = broadcast_to(mask, x.shape()).to_vector<std::uint8_t>();
   std::vector<std::int64_t> chosen;
   for (std::size_t i = 0; i < bits.size(); ++i)
     if (bits[i] != 0) chosen.push_back(static_cast<std::int64_t>(i));

@@ -1,6 +1,7 @@
 // The table of the CPU's kernels and the choice of a device's table.
 #include <atomic>
 
+#include "kernels/backend.h"
 #include "kernels/complete.h"
 #include "kernels/cpu/cpu.h"
 
@@ -69,7 +70,11 @@ std::atomic<const Kernels*> replacement{nullptr};
 void detail::replace_cpu_table(const Kernels* table) { replacement = table; }
 
 const Kernels& kernels_for(Device device) {
-  check<DeviceError>(device.type == DeviceType::cpu, "kernels: this build has no kernels for device ", device);
+  if (device.type != DeviceType::cpu) {
+    const Backend* backend = cuda_backend();
+    check<DeviceError>(backend != nullptr, "kernels: this build has no kernels for device ", device);
+    return backend->table();
+  }
   const Kernels* other = replacement.load(std::memory_order_relaxed);
   return other != nullptr ? *other : cpu::table();
 }

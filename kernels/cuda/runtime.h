@@ -17,6 +17,9 @@ void check_call(cudaError_t status, const Parts&... parts) {
   if (status != cudaSuccess) [[unlikely]] fail_call(status, concat_text(parts...));
 }
 
+int device_count();            ///< 0 if the driver has none, or there is no driver; asked once
+std::string device_absence();  ///< why there is none
+
 /// Selects a device for a scope; the thread's own choice comes back afterwards. The entries of table() and of the allocator hold one, so a launcher
 /// finds its device selected.
 class DeviceScope {
