@@ -131,6 +131,7 @@ LoadedModel load_model(const SharedOptions& options, ModelRequest request) {
   apply_shared(options);
   if (!request.complete && !is_gguf(options.model)) request = look_at_model(options, std::move(request)).request;
   LoadOptions load;
+  load.device = parse_device(options.device);
   if (!options.dtype.empty()) load.dtype = parse_dtype(options.dtype);
   const bool own_classes = !request.mean_head;
   if (own_classes) {
@@ -162,6 +163,7 @@ LoadedModel load_model(const SharedOptions& options, ModelRequest request) {
       check<ConfigError>(!out.label_names.empty(), "--head mean: there is no mean_head.safetensors beside the adapter, and no classes are known: train one first");
       out.head = std::make_shared<MeanHead>(width, static_cast<std::int64_t>(out.label_names.size()), request.key.fold("mean head"));
     }
+    out.head->to(load.device);
     check<ConfigError>(static_cast<std::int64_t>(out.label_names.size()) == out.head->weight.get().size(0), "the mean head has ", out.head->weight.get().size(0), " classes and there are ",
                        out.label_names.size(), " names: give --labels");
   }

@@ -44,7 +44,7 @@ void add_shared(CLI::App& command, SharedOptions& options, Takes takes) {
   if (takes.model) command.add_option("--model", options.model, "Hugging Face folder or .gguf file")->required();
   if (takes.adapter) command.add_option("--adapter", options.adapters, "PEFT adapter folder or .gguf adapter, DIR or DIR=NAME; repeatable")->take_all()->type_name("DIR[=NAME]");
   if (takes.model) {
-    command.add_option("--device", options.device, "cpu (this build has no CUDA)")->capture_default_str();
+    command.add_option("--device", options.device, "cpu, cuda or cuda:N, see cambium devices")->capture_default_str();
     command.add_option("--dtype", options.dtype, "float32, bfloat16 or float16; default: as stored, float32 for GGUF blocks");
   }
   command.add_option("--threads", options.threads, "CPU threads; 0: all that this process may use")->capture_default_str()->check(CLI::NonNegativeNumber);

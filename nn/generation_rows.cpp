@@ -14,7 +14,7 @@ GenerationRows::GenerationRows(std::size_t count, const ModelConfig& config, con
 }
 
 std::vector<std::int64_t> GenerationRows::choose(const Tensor& logits, const std::function<std::vector<std::int64_t>(std::size_t)>& seen) {
-  const Tensor values = to_dtype(contiguous(logits), DType::f32);
+  const Tensor values = detail::on_host(to_dtype(contiguous(logits), DType::f32));
   const auto vocabulary = static_cast<std::size_t>(values.size(2));
   const std::span<const float> all(values.data<float>(), vocabulary * tokens_.size());
   std::vector<std::int64_t> chosen(tokens_.size(), filler_);

@@ -127,6 +127,16 @@ std::vector<NamedTensor> Module::state_dict() const {
   return out;
 }
 
+namespace {
+
+/// A leaf of the tensor's values where the module is.
+Tensor on_device_of(const Tensor& now, const Tensor& tensor) {
+  NoGrad no_grad;
+  return now.is_meta() || now.device() == tensor.device() ? detach(tensor) : to_device(tensor, now.device());
+}
+
+}  // namespace
+
 void Module::load_state_dict(const std::vector<NamedTensor>& tensors) {
   struct Place { ParameterSlot* parameter = nullptr; Buffer* buffer = nullptr; };
   std::unordered_map<std::string, Place> places;
@@ -172,10 +182,10 @@ void Module::load_state_dict(const std::vector<NamedTensor>& tensors) {
     const Place& place = places.at(name);
     if (place.parameter) {
       const bool trained = place.parameter->tensor.requires_grad();
-      place.parameter->tensor = detach(tensor);
+      place.parameter->tensor = on_device_of(place.parameter->tensor, tensor);
       if (trained) place.parameter->tensor.set_requires_grad(true);
     } else {
-      place.buffer->set(detach(tensor));
+      place.buffer->set(on_device_of(place.buffer->get(), tensor));
     }
   }
 }
@@ -217,6 +227,31 @@ void Module::to(DType dtype) {
     for (Buffer* b : module.buffers_)
       if (b->get().defined()) b->set(converted(b->get()));
   });
+}
+
+void Module::to(Device device) {
+  NoGrad no_grad;
+  const auto moved = [&](const Tensor& tensor) {
+    if (tensor.is_meta() || tensor.device() == device) return tensor;
+    Tensor out = to_device(tensor, device);
+    if (tensor.requires_grad()) out.set_requires_grad(true);
+    if (tensor.grad().defined()) out.set_grad(to_device(tensor.grad(), device));
+    return out;
+  };
+  visit([&](const std::string&, Module& module) {
+    for (Param* p : module.parameters_)
+      if (p->defined()) p->set(moved(p->get()));
+    for (Buffer* b : module.buffers_)
+      if (b->get().defined()) b->set(moved(b->get()));
+    module.move_kept(device);
+  });
+}
+
+Device Module::device() const {
+  for (const Param* p : parameters_)
+    if (p->defined()) return p->get().device();
+  const auto parameters = named_parameters();
+  return parameters.empty() ? Device{} : parameters.front().second->tensor.device();
 }
 
 Tensor Layer::forward_loss(const Tensor& hidden, const Tensor& targets, std::optional<double> count, const ForwardContext& context) const {

@@ -130,8 +130,17 @@ class Module {
   /// For all parameters whose full name matches the regular expression (PCRE2, whole name); returns how many. NameError when none does.
   int set_requires_grad(const std::string& pattern, bool value);
   void set_requires_grad(bool value);
-  /// Moves or converts all floating parameters and buffers.
+  /// Converts all floating parameters and buffers.
   void to(DType dtype);
+  /// Moves everything to a device: parameters with their gradients, buffers, and what modules keep besides. Tied parameters stay tied, shapes without values stay
+  /// what they are. Optimizers and caches are made afterwards.
+  void to(Device device);
+  /// Of the first parameter; the CPU if there is none.
+  Device device() const;
+
+ protected:
+  /// For modules that keep tensors which are neither parameters nor buffers: moves them.
+  virtual void move_kept(Device) {}
 
  private:
   friend class Param;

@@ -22,7 +22,7 @@ Tensor t5_relative_position_bucket(const Tensor& relative_position, bool bidirec
   check<DTypeError>(relative_position.dtype() == DType::i64, "t5_relative_position_bucket: expected int64 positions, found ", relative_position.dtype());
   const std::int64_t side = bidirectional ? buckets / 2 : buckets, exact = side / 2;
   check<ConfigError>(exact >= 1 && max_distance > exact, "t5_relative_position_bucket: ", buckets, " buckets up to distance ", max_distance, " leave no room");
-  std::vector<std::int64_t> out = to_device(relative_position, Device{}).to_vector<std::int64_t>();
+  std::vector<std::int64_t> out = relative_position.to_vector<std::int64_t>();
   const auto width = static_cast<float>(std::log(static_cast<double>(max_distance) / static_cast<double>(exact)));
   for (std::int64_t& p : out) {
     const std::int64_t first = bidirectional && p > 0 ? side : 0, distance = bidirectional ? std::abs(p) : std::max<std::int64_t>(-p, 0);

@@ -113,6 +113,11 @@ void AdapterLayer::merge(const std::vector<std::string>& names, bool safe) {
   merged_ = std::move(all);
 }
 
+void AdapterLayer::move_kept(Device device) {
+  for (Tensor* kept : {&original_weight_, &original_bias_})
+    if (kept->defined()) *kept = to_device(*kept, device);
+}
+
 void AdapterLayer::unmerge() {
   if (merged_.empty()) return;
   weight().set(std::move(original_weight_));

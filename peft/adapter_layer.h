@@ -82,6 +82,7 @@ class AdapterLayer : public Layer {
   std::optional<std::int64_t> padding_index_;
   std::vector<std::string> adapters_, active_, merged_;
   bool enabled_ = true;
+  void move_kept(Device device) override;
   Tensor original_weight_, original_bias_;  ///< defined while merged; the bias only if merging changed it
 };
 

@@ -95,7 +95,7 @@ LowRankFactors padded(LowRankFactors factors, std::int64_t rank) {
   const std::int64_t missing = rank - factors.a.size(0);
   check<ShapeError>(missing >= 0, "combining: rank ", factors.a.size(0), " does not fit into ", rank);
   if (missing == 0) return factors;
-  return {cat({factors.a, zeros({missing, factors.a.size(1)})}, 0), cat({factors.b, zeros({factors.b.size(0), missing})}, 1)};
+  return {cat({factors.a, zeros({missing, factors.a.size(1)}, DType::f32, factors.a.device())}, 0), cat({factors.b, zeros({factors.b.size(0), missing}, DType::f32, factors.b.device())}, 1)};
 }
 
 double frobenius(const Tensor& x) { return std::sqrt(sum(mul(to_dtype(x, DType::f64), to_dtype(x, DType::f64))).item()); }

@@ -12,7 +12,7 @@ namespace {
 
 /// Orthonormal columns that span nearly what the r largest right singular vectors of w (M, N) map to: w times a random (N, r), multiplied by w wᵀ `iterations` times.
 Tensor range_basis(const Tensor& w, std::int64_t r, std::int64_t iterations, RandomKey key) {
-  Tensor q = qr(matmul(w, random_normal({w.size(1), r}, key.fold("pissa"), 0.0, 1.0, w.dtype()))).q;
+  Tensor q = qr(matmul(w, random_normal({w.size(1), r}, key.fold("pissa"), 0.0, 1.0, w.dtype(), w.device()))).q;
   for (std::int64_t i = 0; i < iterations; ++i) {
     const Tensor back = qr(matmul(transpose(w), q)).q;
     q = qr(matmul(w, back)).q;

@@ -11,6 +11,13 @@ namespace {
 /// Signs of singular vectors are free: the largest entry of each column of u becomes positive (the first of equals), so that results can be repeated.
 template <class T>
 void fix_signs(const SvdResult& svd) {
+  if (svd.u.device().type != DeviceType::cpu) {
+    const Tensor largest = gather(svd.u, 0, argmax(abs(svd.u), 0, true));  // (1, count)
+    const Tensor one = ones({1}, svd.u.dtype(), svd.u.device()), sign = where(less(largest, 0.0), neg(one), one);
+    copy_into(svd.u, mul(svd.u, sign));
+    copy_into(svd.vt, mul(svd.vt, transpose(sign)));
+    return;
+  }
   const std::int64_t m = svd.u.size(0), count = svd.u.size(1), n = svd.vt.size(1);
   T* u = svd.u.mutable_data<T>();
   T* vt = svd.vt.mutable_data<T>();
@@ -30,10 +37,10 @@ void fix_signs(const SvdResult& svd) {
       for (std::int64_t j = 0; j < n; ++j) vt[k * n + j] = -vt[k * n + j];
 }
 
-Tensor eye(std::int64_t size) {
+Tensor eye(std::int64_t size, Device device) {
   Tensor out = zeros({size, size}, DType::f64);
   for (std::int64_t i = 0; i < size; ++i) out.mutable_data<double>()[i * size + i] = 1.0;
-  return out;
+  return to_device(out, device);
 }
 
 void check_finite_matrix(std::string_view what, const Tensor& x) {
@@ -44,7 +51,7 @@ void check_finite_matrix(std::string_view what, const Tensor& x) {
 /// Lower triangle l with l lᵀ = g (R, R); nothing when g is not positive to working precision.
 std::optional<Tensor> cholesky(const Tensor& g) {
   const std::int64_t R = g.size(0);
-  const Tensor from = contiguous(g);
+  const Tensor from = detail::on_host(contiguous(g));  // small: on the CPU wherever g is
   const double* x = from.data<double>();
   Tensor out = zeros({R, R}, DType::f64);
   double* l = out.mutable_data<double>();
@@ -55,13 +62,14 @@ std::optional<Tensor> cholesky(const Tensor& g) {
       if (i == j && !(sum > 1e-13 * x[i * R + i])) return {};
       l[i * R + j] = i == j ? std::sqrt(sum) : sum / l[j * R + j];
     }
-  return out;
+  return to_device(out, g.device());
 }
 
 /// The inverse of a lower triangle, row by row.
 Tensor inverse_of(const Tensor& lower) {
   const std::int64_t R = lower.size(0);
-  const double* l = lower.data<double>();
+  const Tensor from = detail::on_host(lower);
+  const double* l = from.data<double>();
   Tensor out = zeros({R, R}, DType::f64);
   double* x = out.mutable_data<double>();
   for (std::int64_t i = 0; i < R; ++i) {
@@ -71,7 +79,7 @@ Tensor inverse_of(const Tensor& lower) {
       for (std::int64_t j = 0; j <= k; ++j) row[j] -= l[i * R + k] * x[k * R + j];
     for (std::int64_t j = 0; j <= i; ++j) row[j] /= l[i * R + i];
   }
-  return out;
+  return to_device(out, lower.device());
 }
 
 /// x = l (rest q) with orthonormal rows of rest q; the columns' form is x = (q restᵀ) lᵀ.
@@ -86,13 +94,13 @@ Orthogonal orthogonalized(const Tensor& x, bool rows) {
     if (const std::optional<Tensor> first = cholesky(gram(x))) {
       const Tensor inverse = inverse_of(*first), q = rows ? matmul(inverse, x) : matmul(x, transpose(inverse)), again = gram(q);
       // Near enough to the identity: then the second step is exact to rounding.
-      const double off = max(abs(sub(again, eye(R)))).item() * static_cast<double>(R);
+      const double off = max(abs(sub(again, eye(R, x.device())))).item() * static_cast<double>(R);
       if (off < 0.1)
         if (const std::optional<Tensor> second = cholesky(again)) return {q, inverse_of(*second), matmul(*first, *second)};
     }
   }
   const QrResult exact = qr(rows ? contiguous(transpose(x)) : x);
-  return {rows ? transpose(exact.q) : exact.q, eye(exact.q.size(1)), transpose(exact.r)};
+  return {rows ? transpose(exact.q) : exact.q, eye(exact.q.size(1), x.device()), transpose(exact.r)};
 }
 
 }  // namespace
@@ -136,7 +144,7 @@ SvdResult randomised_svd(const Tensor& matrix, std::int64_t rank, RandomKey key)
   const std::int64_t n = x.size(1), width = std::min({rank + 16, x.size(0), n});
   constexpr int kMostIterations = 24;
   constexpr double kSettled = 1e-6;  // of what is captured, from one iteration to the next
-  Tensor q = qr(matmul(x, random_normal({n, width}, key))).q;
+  Tensor q = qr(matmul(x, random_normal({n, width}, key, 0.0, 1.0, DType::f32, x.device()))).q;
   double captured = 0.0;
   for (int iteration = 0; iteration < kMostIterations; ++iteration) {
     const Tensor projected = matmul(xt, q);  // (n, width)
@@ -160,8 +168,8 @@ LowRankFactors truncate(const SvdResult& svd, std::int64_t rank) {
   out.b = to_dtype(mul(slice(svd.u, 1, 0, kept), slice(svd.s, 0, 0, kept)), DType::f32);
   out.a = to_dtype(contiguous(slice(svd.vt, 0, 0, kept)), DType::f32);
   if (kept < rank) {
-    out.b = cat({out.b, zeros({out.b.size(0), rank - kept})}, 1);
-    out.a = cat({out.a, zeros({rank - kept, out.a.size(1)})}, 0);
+    out.b = cat({out.b, zeros({out.b.size(0), rank - kept}, DType::f32, out.b.device())}, 1);
+    out.a = cat({out.a, zeros({rank - kept, out.a.size(1)}, DType::f32, out.a.device())}, 0);
   }
   return out;
 }
@@ -187,7 +195,7 @@ void clamp_factors(LowRankFactors& factors, double q) {
   all.insert(all.end(), rest.begin(), rest.end());
   const double h = quantile(all, q);
   // torch.clamp(-h, h) with h < 0 gives h everywhere: the upper limit wins.
-  const auto limited = [&](const Tensor& x) { return h >= 0.0 ? clamp(x, -h, h) : full(x.shape(), h); };
+  const auto limited = [&](const Tensor& x) { return h >= 0.0 ? clamp(x, -h, h) : full(x.shape(), h, x.dtype(), x.device()); };
   factors.a = limited(factors.a);
   factors.b = limited(factors.b);
 }

@@ -3,6 +3,7 @@
 
 #include "nn/generation_seq2seq.h"
 #include "nn/kv_cache.h"
+#include "nn/models/inputs.h"
 #include "peft/prompt_tuner.h"
 
 namespace cambium {
@@ -50,7 +51,7 @@ void keep_text(ModelOutput& out, const Tensor& starts, std::int64_t length) {
   const std::vector<std::int64_t> borders = starts.to_vector<std::int64_t>();
   for (std::size_t s = 0; s + 1 < borders.size(); ++s)
     for (std::int64_t t = borders[s]; t < borders[s + 1]; ++t) places.push_back(t + static_cast<std::int64_t>(s + 1) * length);
-  const Tensor index = from_vector(places, {static_cast<std::int64_t>(places.size())}, starts.device());
+  const Tensor index = from_vector(places, {static_cast<std::int64_t>(places.size())}, (out.logits.defined() ? out.logits : out.hidden_states.front()).device());
   if (out.logits.defined()) out.logits = index_select(out.logits, 1, index);
   for (Tensor& state : out.hidden_states) state = index_select(state, 1, index);
 }
@@ -122,7 +123,7 @@ ModelOutput PromptTuner::forward(const ModelInput& input, const ForwardContext& 
   const Encoders::Entry* adapter = chosen(context);
   if (adapter == nullptr) return model->forward(input, context);
   check<StateError>(input.past == nullptr && !input.want_past, "forward: a prompt stands where a past would: disable the adapter to give or take one");
-  ModelInput own = input;
+  ModelInput own = on_device(input, model->device());
   const Task task = model->task();
   if (own.token_type_ids.defined() && (task == Task::causal_lm || task == Task::seq2seq_lm || task == Task::feature_extraction)) {
     warn_once("forward: token_type_ids are dropped: for this task PEFT gives none to a model with a prompt");
@@ -246,7 +247,7 @@ std::vector<std::vector<std::int64_t>> PromptTuner::generate(const Tensor& input
     ModelInput read;
     read.input_ids = input_ids;
     read.attention_mask = attention_mask;
-    return generate_seq2seq(*model, prepended(*adapter, read, context), options, context);
+    return generate_seq2seq(*model, prepended(*adapter, on_device(read, model->device()), context), options, context);
   } else {
     ModelInput prompt;
     prompt.inputs_embeds = unsqueeze(virtual_rows(*adapter, context), 0);

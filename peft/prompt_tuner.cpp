@@ -68,7 +68,7 @@ std::shared_ptr<VirtualTokens> PromptTuner::make_encoder(const PeftConfig& confi
     NoGrad no_grad;
     const std::vector<std::int64_t> ids = c->prompt_tuning_init == PromptTuningInit::TEXT ? text_ids(*c, sizes.rows(), options)
                                                                                            : sampled_ids(sizes.rows(), model->config().vocab_size, key.fold("vocabulary"));
-    return std::make_shared<VirtualTokens>(clone(to_dtype(word_embedding().forward(from_vector(ids, {sizes.rows()}), {}), DType::f32)));
+    return std::make_shared<VirtualTokens>(clone(to_dtype(word_embedding().forward(from_vector(ids, {sizes.rows()}, model->device()), {}), DType::f32)));
   }
   if (const auto* c = std::get_if<PrefixTuningConfig>(&config)) {
     const bool zero = c->init_weights.has_value();
@@ -92,6 +92,7 @@ void PromptTuner::make_adapter(const std::string& name, PeftConfig& config, cons
   const PromptSizes sizes = complete_prompt_config(config, *model, notes);
   for (std::string& note : notes) warn(std::move(note));
   std::shared_ptr<VirtualTokens> encoder = make_encoder(config, sizes, options, options.key.fold(name));
+  encoder->to(model->device());
   prompt_encoder_->entries.push_back({std::make_unique<Child<VirtualTokens>>(*prompt_encoder_, name, std::move(encoder)), sizes});
 }
 

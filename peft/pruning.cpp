@@ -20,12 +20,12 @@ Tensor magnitude_prune(const Tensor& x, double density) {
   NoGrad no_grad;
   check<ConfigError>(density >= 0.0, "density: expected 0 or more, found ", density);
   if (density >= 1.0) return x;
-  const Tensor dense = contiguous(to_dtype(x, DType::f32));
+  const Tensor dense = detail::on_host(contiguous(to_dtype(x, DType::f32)));  // what ties keep depends on their order
   // The product in double and cut, as PEFT has it: .7 of 10 are 7, .29 of 100 are 28.
   const auto count = static_cast<std::size_t>(dense.count());
   const auto kept = static_cast<std::size_t>(density * static_cast<double>(count));
   Tensor out = zeros(dense.shape());
-  if (kept == 0) return out;
+  if (kept == 0) return to_device(out, x.device());
   const float* from = dense.data<float>();
   float* to = out.mutable_data<float>();
   std::vector<float> sizes(count);
@@ -42,14 +42,14 @@ Tensor magnitude_prune(const Tensor& x, double density) {
       --ties;
     }
   }
-  return out;
+  return to_device(out, x.device());
 }
 
 Tensor random_prune(const Tensor& x, double density, RandomKey key) {
   NoGrad no_grad;
   check<ConfigError>(density > 0.0, "density: expected a positive share to keep at random, found ", density);
   if (density >= 1.0) return x;
-  return mul(mul(to_dtype(x, DType::f32), bernoulli(x.shape(), key, density)), 1.0 / density);
+  return mul(mul(to_dtype(x, DType::f32), bernoulli(x.shape(), key, density, DType::f32, x.device())), 1.0 / density);
 }
 
 Tensor task_arithmetic(const std::vector<Tensor>& parts, const std::vector<double>& weights) {
@@ -68,7 +68,7 @@ Tensor elect_and_average(const std::vector<Tensor>& parts, const std::vector<dou
   std::vector<Tensor> dense;
   std::vector<const float*> from;
   std::vector<float> factors(weights.begin(), weights.end());
-  for (const Tensor& part : parts) from.push_back(dense.emplace_back(contiguous(to_dtype(part, DType::f32))).data<float>());
+  for (const Tensor& part : parts) from.push_back(dense.emplace_back(detail::on_host(contiguous(to_dtype(part, DType::f32)))).data<float>());
   Tensor out = empty(parts.front().shape());
   float* to = out.mutable_data<float>();
   const auto sign_of = [](float v) { return v > 0.0F ? 1.0F : v < 0.0F ? -1.0F : 0.0F; };
@@ -84,7 +84,7 @@ Tensor elect_and_average(const std::vector<Tensor>& parts, const std::vector<dou
       }
     to[i] = added / static_cast<float>(std::max(1, agreeing));
   }
-  return out;
+  return to_device(out, parts.front().device());
 }
 
 }  // namespace cambium

@@ -57,7 +57,7 @@ std::vector<std::string> spellings(const std::string& key, const std::string& ad
 /// A copy of `value` in the slot's dtype, trained as what was there.
 void put(ParameterSlot& slot, const Tensor& value) {
   NoGrad no_grad;
-  Tensor copy = clone(to_dtype(value, slot.tensor.dtype()));
+  Tensor copy = clone(to_dtype(to_device(value, slot.tensor.device()), slot.tensor.dtype()));
   if (slot.tensor.requires_grad()) copy.set_requires_grad(true);
   slot.tensor = copy;
 }
@@ -91,7 +91,7 @@ LoadReport set_encoder_state(Tuner& tuner, const std::string& adapter, const std
     check<ShapeError>(computed->second.shape() == tensor.shape(), "adapter '", adapter, "': '", key, "': expected ", computed->second.shape(), ", found ", tensor.shape());
     NoGrad no_grad;
     // Rounding differs from machine to machine; another encoder differs by far more.
-    const double difference = max(abs(sub(computed->second, to_dtype(tensor, computed->second.dtype())))).item(), size = max(abs(computed->second)).item();
+    const double difference = max(abs(sub(computed->second, to_dtype(to_device(tensor, computed->second.device()), computed->second.dtype())))).item(), size = max(abs(computed->second)).item();
     check<StateError>(difference <= 1e-3 * std::max(size, 1.0), "adapter '", adapter, "': ", kEncoderFile, " gives another '", key, "' than the adapter's file holds: they do not belong together");
   }
   return set_adapter_state(tuner, adapter, others, strict);

@@ -169,13 +169,13 @@ void GgufWriter::write(std::string_view name, const Tensor& tensor) {
   check<StateError>(tensor.defined(), "write: ", path, ": tensor ", quoted, " is undefined");
   check<ShapeError>(tensor.shape() == slot.entry.shape, "write: ", path, ": tensor ", quoted, ": declared ", slot.entry.shape, ", found ", tensor.shape());
   check<DTypeError>(is_float(tensor.dtype()), "write: ", path, ": tensor ", quoted, ": expected floats, found ", tensor.dtype());
-  check<DeviceError>(tensor.device().type == DeviceType::cpu, "write: ", path, ": tensor ", quoted, " is on ", tensor.device(), ": copy it to the CPU first");
   const DType dtype = ggml_format(slot.entry.type).dtype.value_or(DType::f32);
-  Tensor values = tensor;
-  if (tensor.dtype() != dtype || !tensor.is_contiguous()) {
+  const Tensor host = detail::on_host(tensor);
+  Tensor values = host;
+  if (host.dtype() != dtype || !host.is_contiguous()) {
     values = empty(tensor.shape(), dtype);
     kernels::Context context;
-    kernels::kernels_for(context.device).copy(context, values.view(), tensor.view());
+    kernels::kernels_for(context.device).copy(context, values.view(), host.view());
   }
   if (slot.entry.type == GgmlType::q8_0) {
     std::vector<std::byte> blocks(slot.bytes);

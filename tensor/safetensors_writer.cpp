@@ -38,7 +38,8 @@ void check_utf8(std::string_view text, std::string_view what, const std::string&
 /// Calls `sink(data, bytes)` with pieces that make up the elements in row-major order.
 template <class Sink>
 void for_each_piece(const Tensor& tensor, Sink&& sink) {
-  const kernels::Strided view = tensor.view();
+  const Tensor host = detail::on_host(tensor);
+  const kernels::Strided view = host.view();
   const auto size = static_cast<std::size_t>(item_size(tensor.dtype()));
   const auto count = static_cast<std::size_t>(tensor.count());
   const auto* data = static_cast<const std::byte*>(view.data);

@@ -72,36 +72,26 @@ void* Tensor::checked_data(DType expected) const {
   return view().data;
 }
 
-namespace {
-
-/// The elements of a tensor on another device in host memory: beside it already, or copied into `copied`.
-kernels::Strided on_host(const Tensor& x, std::vector<std::byte>& copied) {
-  kernels::Strided v = x.view();
-  if (const std::byte* beside = x.storage()->host_copy()) {
-    v.data = const_cast<std::byte*>(beside) + x.layout().offset * item_size(x.dtype());
-    return v;
-  }
+Tensor detail::on_host(const Tensor& x) {
+  if (x.device().type == DeviceType::cpu) return x;
+  const DType dtype = x.dtype();
+  if (const std::byte* beside = x.storage()->host_copy()) return Tensor(Storage::mapped(x.storage(), beside, x.storage()->bytes()), x.layout(), dtype);
   Tensor dense = x;
   if (!x.is_contiguous()) {
     dense = empty_like(x);
     kernels::Context context{x.device()};
-    kernels::kernels_for(x.device()).copy(context, dense.view(), v);
+    kernels::kernels_for(x.device()).copy(context, dense.view(), x.view());
   }
-  copied.resize(bytes_for(x.shape(), x.dtype()));
-  kernels::copy_bytes(Device{}, copied.data(), x.device(), dense.view().data, copied.size());
-  v = dense.view();
-  v.data = copied.data();
-  return v;
+  const Tensor out = empty(x.shape(), dtype);
+  kernels::copy_bytes(Device{}, out.storage()->data(), x.device(), dense.view().data, bytes_for(x.shape(), dtype));
+  return out;
 }
-
-}  // namespace
 
 template <class T>
 std::vector<T> Tensor::to_vector() const {
-  kernels::Strided v = view();
+  const Tensor host = detail::on_host(*this);
+  const kernels::Strided v = host.view();
   const std::int64_t n = count();
-  std::vector<std::byte> copied;
-  if (device().type != DeviceType::cpu && n > 0) v = on_host(*this, copied);
   std::vector<T> out(static_cast<std::size_t>(n));
   visit_all(dtype(), [&]<class From>(TypeTag<From>) {
     const From* data = v.as<From>();

@@ -102,6 +102,11 @@ Tensor arange(std::int64_t count, DType dtype = DType::i64, Device device = {});
 template <class T> Tensor from_vector(const std::vector<T>& values, const Shape& shape, Device device = {});
 Tensor scalar(double value, DType dtype = DType::f32, Device device = {});
 
+namespace detail {
+/// The elements in host memory, without the graph, for readers outside of ops: x itself, what lies beside it (Storage::host_copy), or a copy.
+Tensor on_host(const Tensor& x);
+}  // namespace detail
+
 /// "float32 [2, 3] on cpu: [[0.5, …" for people; long tensors are cut.
 std::ostream& operator<<(std::ostream& stream, const Tensor& tensor);
 

@@ -27,7 +27,7 @@ Tensor averaging(const std::vector<std::int32_t>& starts) {
 
 /// (B, 1, V + T) from a mask (B, T): zero on the V virtual tokens and on padding.
 Tensor averaging(const Tensor& mask, std::int64_t width) {
-  const std::vector<std::int64_t> real = to_dtype(mask, DType::i64).to_vector<std::int64_t>();
+  const std::vector<std::int64_t> real = mask.to_vector<std::int64_t>();
   const std::int64_t rows = mask.size(0), length = mask.size(1), before = width - length;
   std::vector<float> weights(static_cast<std::size_t>(rows * width));
   for (std::int64_t row = 0; row < rows; ++row) {
@@ -50,11 +50,11 @@ MeanHead::MeanHead(std::int64_t features, std::int64_t classes, RandomKey key) {
 Tensor MeanHead::forward(const Tensor& hidden, const ModelInput& input) const {
   check<ShapeError>(hidden.rank() == 3 && hidden.size(2) == weight.get().size(1), "mean head: expected hidden states (B, T, ", weight.get().size(1), "), found ", hidden.shape());
   const Tensor states = to_dtype(hidden, DType::f32);
-  if (input.starts.defined()) return linear(matmul(averaging(input.starts.to_vector<std::int32_t>()), select(states, 0, 0)), weight, bias);
+  if (input.starts.defined()) return linear(matmul(to_device(averaging(input.starts.to_vector<std::int32_t>()), states.device()), select(states, 0, 0)), weight, bias);
   const std::int64_t rows = hidden.size(0), length = input.input_ids.defined() ? input.input_ids.size(1) : input.inputs_embeds.size(1);
   const Tensor mask = input.attention_mask.defined() ? input.attention_mask : ones({rows, length}, DType::i64);
   check<ShapeError>(mask.size(0) == rows && hidden.size(1) >= length, "mean head: hidden states ", hidden.shape(), " do not belong to a mask ", mask.shape());
-  return linear(squeeze(matmul(averaging(mask, hidden.size(1)), states), 1), weight, bias);
+  return linear(squeeze(matmul(to_device(averaging(mask, hidden.size(1)), states.device()), states), 1), weight, bias);
 }
 
 ModelOutput MeanHead::classify(const std::function<ModelOutput(const ModelInput&, const ForwardContext&)>& features, const ModelInput& input, const ForwardContext& context) const {
@@ -69,7 +69,7 @@ ModelOutput MeanHead::classify(const std::function<ModelOutput(const ModelInput&
   CrossEntropyOptions options;
   options.reduction = LossReduction::sum;
   output.labelled = input.labels.count();
-  output.loss = mul(cross_entropy(output.logits, input.labels, options), 1.0 / input.label_count.value_or(static_cast<double>(output.labelled)));
+  output.loss = mul(cross_entropy(output.logits, to_device(input.labels, output.logits.device()), options), 1.0 / input.label_count.value_or(static_cast<double>(output.labelled)));
   return output;
 }
 

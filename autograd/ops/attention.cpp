@@ -22,6 +22,11 @@ void detail::check_attention(std::string_view op, const Tensor& q, const Tensor&
   check<ShapeError>(k.shape()[0] == batch && k.shape()[3] == q.shape()[3], op, ": batch and head size of q ", q.shape(), " and k ", k.shape(), " differ");
   check<ShapeError>(groups > 0 && heads % groups == 0, op, ": ", heads, " query heads are no multiple of ", groups, " key heads");
   check<ConfigError>(mask.window >= 0, op, ": window must not be negative, found ", mask.window);
+  const auto check_place = [&](std::string_view name, const Tensor& x) {
+    check<DeviceError>(!x.defined() || x.device() == q.device(), op, ": q is on ", q.device(), ", ", name, " on ", x.device(), ": use to_device");
+  };
+  check_place("key_mask", mask.key_mask);
+  check_place("starts", mask.starts);
   if (mask.key_mask.defined()) {
     check<DTypeError>(mask.key_mask.dtype() == DType::boolean, op, ": key_mask must be bool, found ", mask.key_mask.dtype());
     check<ShapeError>(mask.key_mask.shape() == Shape{batch, keys}, op, ": key_mask must have shape [", batch, ", ", keys, "], found ", mask.key_mask.shape());

@@ -18,7 +18,7 @@ Tensor allowed_pairs(const Tensor& q, const Tensor& k, const AttentionMask& mask
     for (std::size_t s = 0; s + 1 < starts.size(); ++s)
       for (std::int64_t i = starts[s]; i < starts[s + 1]; ++i) sequence[static_cast<std::size_t>(i)] = static_cast<std::int64_t>(s);
   }
-  std::vector<std::uint8_t> allowed;
+  std::vector<bool> allowed;
   allowed.reserve(static_cast<std::size_t>(batch * queries * keys));
   for (std::int64_t b = 0; b < batch; ++b)
     for (std::int64_t i = 0; i < queries; ++i) {
@@ -30,7 +30,7 @@ Tensor allowed_pairs(const Tensor& q, const Tensor& k, const AttentionMask& mask
         allowed.push_back(may);
       }
     }
-  return to_dtype(from_vector(allowed, {batch, 1, queries, keys}, q.device()), DType::boolean);
+  return from_vector(allowed, {batch, 1, queries, keys}, q.device());
 }
 
 Tensor heads_first(const Tensor& x) { return permute(x, {0, 2, 1, 3}); }

@@ -9,9 +9,10 @@ using detail::dense;
 using detail::reshaped;
 using detail::Run;
 
-detail::Targets detail::check_targets(std::string_view op, const Tensor& targets, const Shape& expected, std::int64_t classes, std::int64_t ignore_index) {
+detail::Targets detail::check_targets(std::string_view op, const Tensor& targets, const Shape& expected, std::int64_t classes, std::int64_t ignore_index, Device device) {
   check<StateError>(targets.defined(), op, ": the targets are undefined");
   check<DTypeError>(targets.dtype() == DType::i64 || targets.dtype() == DType::i32, op, ": targets must be int64 or int32 class numbers, found ", targets.dtype());
+  check<DeviceError>(targets.device() == device, op, ": the targets are on ", targets.device(), ", what they are compared with on ", device, ": use to_device");
   check<ShapeError>(targets.shape() == expected, op, ": targets must have shape ", expected, ", found ", targets.shape());
   Targets out;
   const std::vector<std::int64_t> values = targets.to_vector<std::int64_t>();
@@ -34,7 +35,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const CrossEnt
   const std::int64_t classes = logits.shape()[-1];
   detail::check_vector("cross_entropy", "the class weights", options.weight, classes, logits);
   const Shape row_shape(std::span(logits.shape().begin(), static_cast<std::size_t>(logits.rank() - 1)));
-  const detail::Targets checked = detail::check_targets("cross_entropy", targets, row_shape, classes, options.ignore_index);
+  const detail::Targets checked = detail::check_targets("cross_entropy", targets, row_shape, classes, options.ignore_index, logits.device());
   const Shape matrix{targets.count(), classes};
   const DType sums = detail::accumulator(logits.dtype());
 
@@ -45,7 +46,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const CrossEnt
     divisor = static_cast<double>(checked.labelled.size());
     if (weight.defined()) {
       const std::vector<double> weights = weight.to_vector<double>();
-      const std::vector<std::int64_t> ids = checked.ids.to_vector<std::int64_t>();
+      const std::vector<std::int64_t> ids = targets.to_vector<std::int64_t>();
       divisor = 0.0;
       for (std::int64_t row : checked.labelled) divisor += weights[static_cast<std::size_t>(ids[static_cast<std::size_t>(row)])];
     }

@@ -96,7 +96,7 @@ Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Te
   check<ShapeError>(hidden.rank() == 2 && weight.rank() == 2 && hidden.shape()[1] == weight.shape()[1] && weight.shape()[0] > 0,
                     op, ": expected hidden (R, C) and weight (V, C), found ", hidden.shape(), " and ", weight.shape());
   detail::check_vector(op, "the bias", bias, weight.shape()[0], hidden);
-  const detail::Targets checked = detail::check_targets(op, targets, {hidden.shape()[0]}, weight.shape()[0], ignore_index);
+  const detail::Targets checked = detail::check_targets(op, targets, {hidden.shape()[0]}, weight.shape()[0], ignore_index, hidden.device());
   check<ConfigError>(!count || *count > 0.0, op, ": count must be positive, found ", count.value_or(0.0));
   const auto labelled = static_cast<std::int64_t>(checked.labelled.size());
   const double divisor = count ? *count : static_cast<double>(labelled);  // no label and no count: NaN, as cross_entropy gives

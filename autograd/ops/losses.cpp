@@ -29,7 +29,7 @@ Tensor nll_loss(const Tensor& log_probabilities, const Tensor& targets, LossRedu
   detail::check_float("nll_loss", "the log probabilities", log_probabilities);
   check<ShapeError>(log_probabilities.rank() >= 1, "nll_loss: the log probabilities need a dimension of classes");
   const Shape row_shape(std::span(log_probabilities.shape().begin(), static_cast<std::size_t>(log_probabilities.rank() - 1)));
-  const detail::Targets checked = detail::check_targets("nll_loss", targets, row_shape, log_probabilities.shape()[-1], kIgnored);
+  const detail::Targets checked = detail::check_targets("nll_loss", targets, row_shape, log_probabilities.shape()[-1], kIgnored, log_probabilities.device());
   const Tensor ids = detail::reshaped(checked.ids, row_shape);
   const Tensor ignored = equal(ids, static_cast<double>(kIgnored));
   const Tensor picked = squeeze(gather(log_probabilities, -1, unsqueeze(masked_fill(ids, ignored, 0.0), -1)), -1);

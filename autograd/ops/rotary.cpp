@@ -23,6 +23,8 @@ Tensor rotary(const Tensor& x, const Tensor& positions, const Tensor& frequencie
   check<StateError>(positions.defined() && frequencies.defined(), "rotary: positions and frequencies must be given");
   check<DTypeError>(positions.dtype() == DType::i64, "rotary: positions must be int64, found ", positions.dtype());
   check<DTypeError>(frequencies.dtype() == DType::f32, "rotary: frequencies must be float32, found ", frequencies.dtype());
+  check<DeviceError>(positions.device() == x.device() && frequencies.device() == x.device(), "rotary: the input is on ", x.device(), ", the positions on ", positions.device(),
+                     ", the frequencies on ", frequencies.device(), ": use to_device");
   check<ShapeError>(frequencies.rank() == 1 && 2 * frequencies.count() <= x.shape()[-1], "rotary: frequencies must be a vector of at most half the head size ",
                     x.shape()[-1], ", found shape ", frequencies.shape());
   const std::int64_t b = x.shape()[0], t = x.shape()[1];

@@ -18,7 +18,6 @@ void add_names(std::string& problems, std::string_view kind, const std::vector<s
 }
 
 void check_options(const LoadOptions& options) {
-  check<DeviceError>(options.device == Device{}, "loading: models run on the cpu so far, found device ", options.device);
   check<DTypeError>(!options.dtype || is_float(*options.dtype), "loading: a model holds floating numbers, ", options.dtype.value_or(DType::f32), " is none");
   const auto named = static_cast<std::int64_t>(options.label_names.size());
   check<ConfigError>(!options.num_labels || (*options.num_labels > 0 && (named == 0 || named == *options.num_labels)), "loading: num_labels is ", options.num_labels.value_or(0),
@@ -132,13 +131,14 @@ std::shared_ptr<PretrainedModel> load_model(Json config, const std::string& conf
     }
     check<ShapeError>(tensor.shape() == slot->tensor.shape(), source.where, ": '", name, "': expected ", slot->tensor.shape(), " by ", config_where, ", found ",
                       tensor.shape());
-    slot->tensor = to_dtype(tensor, dtype);
+    slot->tensor = to_device(to_dtype(tensor, dtype), options.device);
   }
   check<DTypeError>(dtype != DType::f16 || family.no_float16.empty(), source.where, ": ", family.no_float16);
   initialize_head(head, ConfigReader(config, config_where).number("initializer_range", 0.02), dtype, options.head_key);
   std::vector<std::string> names;
   for (const auto& [name, slot] : head) names.push_back(name);
   model->set_newly_initialized(std::move(names));
+  model->to(options.device);
   return model;
 }
 
@@ -157,6 +157,7 @@ std::shared_ptr<PretrainedModel> model_from_config(const std::string& config_jso
   check<DTypeError>(dtype != DType::f16 || made.family.no_float16.empty(), "config: ", made.family.no_float16);
   if (options.meta) made.model->set_requires_grad(true);
   else made.family.initialize(*made.model, key, dtype);
+  made.model->to(options.device);
   return made.model;
 }
 

@@ -143,7 +143,8 @@ Tensor Bert::run_layers(Tensor hidden, const std::shared_ptr<const BertCall>& ca
   return hidden;
 }
 
-ModelOutput Bert::forward(const ModelInput& input, const ForwardContext& context) const {
+ModelOutput Bert::forward(const ModelInput& given, const ForwardContext& context) const {
+  const ModelInput input = on_device(given, device());
   refuse_members({{"decoder_input_ids", input.decoder_input_ids.defined()}, {"decoder_attention_mask", input.decoder_attention_mask.defined()},
                   {"encoder_output", input.encoder_output.defined()}, {"cache", input.cache != nullptr}, {"want_past", input.want_past},
                   {"last_logits_only", input.last_logits_only}});

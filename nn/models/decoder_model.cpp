@@ -64,20 +64,20 @@ std::unique_ptr<KvCache> DecoderModel::make_cache(std::int64_t batch, std::int64
   DType dtype = DType::f32;
   // Keys have the dtype of what the model computes with: that of its first parameter.
   if (const auto parameters = named_parameters(); !parameters.empty()) dtype = parameters.front().second->tensor.dtype();
-  return std::make_unique<KvCache>(c.num_hidden_layers, batch, capacity, c.num_key_value_heads, c.head_dim, dtype);
+  return std::make_unique<KvCache>(c.num_hidden_layers, batch, capacity, c.num_key_value_heads, c.head_dim, dtype, device());
 }
 
-ModelOutput DecoderModel::forward(const ModelInput& input, const ForwardContext& context) const {
+ModelOutput DecoderModel::forward(const ModelInput& given, const ForwardContext& context) const {
+  const ModelInput input = on_device(given, device());
   const ModuleList<DecoderLayer>& layers = decoder_->layers();
   const DecoderSizes sizes = check_decoder_input(input, task(), config().hidden_size, layers.size());
-  const Device device = (input.input_ids.defined() ? input.input_ids : input.inputs_embeds).device();
   const std::vector<std::int64_t> starts = checked_starts(input, sizes.batch, sizes.time);
   const std::int64_t cached = input.cache ? input.cache->length() : 0;
   DecoderCall call{context, input.position_ids, key_mask_of("attention_mask", input.attention_mask, {sizes.batch, cached + sizes.time}), input.starts};
   call.mask_given = input.attention_mask.defined();
   call.cache = input.cache;
   if (input.past) call.past = std::make_shared<Past>(*input.past);
-  if (!call.positions.defined()) call.positions = positions_from(call.past_length() + cached, sizes.time, starts, device);
+  if (!call.positions.defined()) call.positions = positions_from(call.past_length() + cached, sizes.time, starts, device());
   if (decoder_->positions_are_limited()) {
     const std::vector<std::int64_t> positions = call.positions.to_vector<std::int64_t>();
     const std::int64_t last = *std::max_element(positions.begin(), positions.end()), limit = config().max_position_embeddings;

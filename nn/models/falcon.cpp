@@ -44,7 +44,7 @@ Tensor alibi_positions(const DecoderCall& call) {
 Tensor alibi_bias(const FalconConfig& config, const DecoderCall& call, DType dtype) {
   const DType products = call.collected || (call.past && call.mask_given) ? DType::f32 : DType::bf16;
   const std::int64_t heads = config.num_attention_heads;
-  const Tensor slopes = to_dtype(alibi_slopes(heads, DType::bf16), products), positions = to_dtype(alibi_positions(call), products);
+  const Tensor slopes = to_dtype(to_device(alibi_slopes(heads, DType::bf16), call.positions.device()), products), positions = to_dtype(alibi_positions(call), products);
   const Tensor product = mul(reshape(slopes, {1, heads, 1, 1}), reshape(positions, {positions.size(0), 1, 1, positions.size(1)}));
   return div(to_dtype(product, dtype), std::sqrt(static_cast<double>(config.head_dim)));
 }
@@ -56,6 +56,10 @@ FalconAttention::FalconAttention(const FalconConfig& c, std::int64_t layer, DTyp
       frequencies_(c.frequencies) {
   query_key_value_.set(projection(c.hidden_size, (heads_ + 2 * groups_) * head_dim_, c.bias, dtype));
   dense_.set(projection(c.hidden_size, c.hidden_size, c.bias, dtype));
+}
+
+void FalconAttention::move_kept(Device device) {
+  if (frequencies_.defined()) frequencies_ = to_device(frequencies_, device);
 }
 
 Tensor FalconAttention::forward(const Tensor& x, const DecoderCall& call) const {

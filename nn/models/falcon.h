@@ -31,6 +31,7 @@ class FalconAttention final : public Module {
   double dropout_;
   bool alibi_;
   Tensor frequencies_;
+  void move_kept(Device device) override;
 };
 
 class FalconMlp final : public Module {

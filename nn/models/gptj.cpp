@@ -44,6 +44,10 @@ GptjAttention::GptjAttention(const GptjConfig& c, std::int64_t layer, DType dtyp
   resid_dropout_.set(std::make_shared<Dropout>(c.resid_pdrop));
 }
 
+void GptjAttention::move_kept(Device device) {
+  if (frequencies_.defined()) frequencies_ = to_device(frequencies_, device);
+}
+
 Tensor GptjAttention::forward(const Tensor& x, const DecoderCall& call) const {
   const std::int64_t batch = x.size(0), time = x.size(1);
   const auto heads = [&](const Child<Layer>& layer) { return reshape(layer->forward(x, call.context), {batch, time, heads_, head_dim_}); };

@@ -23,6 +23,7 @@ class GptjAttention final : public Module {
   std::int64_t layer_, heads_, head_dim_;
   double dropout_;
   Tensor frequencies_;
+  void move_kept(Device device) override;
 };
 
 class GptjMlp final : public Module {

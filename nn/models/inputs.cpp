@@ -15,6 +15,26 @@ std::pair<std::int64_t, std::int64_t> token_sizes(std::string_view ids_name, con
   return {tokens.size(0), tokens.size(1)};
 }
 
+ModelInput on_device(ModelInput input, Device device) {
+  const std::pair<const char*, Tensor ModelInput::*> integers[] = {
+      {"input_ids", &ModelInput::input_ids}, {"attention_mask", &ModelInput::attention_mask}, {"position_ids", &ModelInput::position_ids}, {"token_type_ids", &ModelInput::token_type_ids},
+      {"decoder_input_ids", &ModelInput::decoder_input_ids}, {"decoder_attention_mask", &ModelInput::decoder_attention_mask}, {"labels", &ModelInput::labels},
+      {"start_positions", &ModelInput::start_positions}, {"end_positions", &ModelInput::end_positions}, {"starts", &ModelInput::starts}};
+  const std::pair<const char*, Tensor ModelInput::*> floats[] = {{"inputs_embeds", &ModelInput::inputs_embeds}, {"encoder_output", &ModelInput::encoder_output}};
+  const auto check_place = [&](const char* name, const Tensor& x) {
+    check<DeviceError>(x.device() == device, "forward: ", name, " ", x.shape(), " is on ", x.device(), ", the model on ", device, ": use to_device");
+  };
+  for (const auto& [name, member] : integers) {
+    Tensor& x = input.*member;
+    if (!x.defined()) continue;
+    if (x.device().type == DeviceType::cpu) x = to_device(x, device);
+    check_place(name, x);
+  }
+  for (const auto& [name, member] : floats)
+    if ((input.*member).defined()) check_place(name, input.*member);
+  return input;
+}
+
 void check_shape(std::string_view name, const Tensor& tensor, const Shape& expected) {
   check<ShapeError>(!tensor.defined() || tensor.shape() == expected, "forward: expected ", name, " ", expected, ", found ", tensor.defined() ? tensor.shape() : Shape());
 }
@@ -27,10 +47,10 @@ Tensor key_mask_of(std::string_view name, const Tensor& mask, const Shape& expec
   if (!mask.defined()) return {};
   check_shape(name, mask, expected);
   const std::vector<double> values = mask.to_vector<double>();
-  std::vector<std::uint8_t> real(values.size());
-  std::transform(values.begin(), values.end(), real.begin(), [](double v) { return static_cast<std::uint8_t>(v != 0.0); });
-  if (std::all_of(real.begin(), real.end(), [](std::uint8_t v) { return v != 0; })) return {};
-  return to_dtype(from_vector(real, expected, mask.device()), DType::boolean);
+  std::vector<bool> real(values.size());
+  std::transform(values.begin(), values.end(), real.begin(), [](double v) { return v != 0.0; });
+  if (std::all_of(real.begin(), real.end(), [](bool v) { return v; })) return {};
+  return from_vector(real, expected, mask.device());
 }
 
 std::vector<std::int64_t> checked_starts(const ModelInput& input, std::int64_t batch, std::int64_t time) {

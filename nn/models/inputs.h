@@ -11,6 +11,8 @@ namespace cambium {
 
 /// Rows and tokens of `ids` (B, T) or `embeds` (B, T, hidden), of which exactly one is given. ShapeError.
 std::pair<std::int64_t, std::int64_t> token_sizes(std::string_view ids_name, const Tensor& ids, std::string_view embeds_name, const Tensor& embeds, std::int64_t hidden);
+/// Integers and masks that lie on the host are copied to the model's device, once for the call. DeviceError naming a tensor that is somewhere else.
+ModelInput on_device(ModelInput input, Device device);
 /// ShapeError unless the tensor is absent or (B, T).
 void check_shape(std::string_view name, const Tensor& tensor, const Shape& expected);
 /// StateError naming the first of these members that is there though the model has no use for it.

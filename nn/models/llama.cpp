@@ -26,6 +26,10 @@ LlamaAttention::LlamaAttention(const LlamaConfig& c, std::int64_t layer, DType d
   }
 }
 
+void LlamaAttention::move_kept(Device device) {
+  if (frequencies_.defined()) frequencies_ = to_device(frequencies_, device);
+}
+
 Tensor LlamaAttention::forward(const Tensor& x, const DecoderCall& call) const {
   const std::int64_t batch = x.size(0), time = x.size(1);
   const auto heads = [&](const Child<Layer>& layer, std::int64_t count) { return reshape(layer->forward(x, call.context), {batch, time, count, head_dim_}); };

@@ -30,6 +30,7 @@ class LlamaAttention final : public Module {
   std::int64_t layer_, heads_, kv_heads_, head_dim_, window_;
   double dropout_;
   Tensor frequencies_;
+  void move_kept(Device device) override;
 };
 
 /// down(f(gate(x)) up(x)). Shazeer 2020, arXiv 2002.05202.

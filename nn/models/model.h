@@ -20,6 +20,7 @@ std::string_view name_of(Task task);  ///< "causal_lm", …
 
 /// Input of a model; undefined members are absent. B rows of T tokens. A member that a model has no use for is an error, never ignored.
 struct ModelInput {
+  // Integers and masks may lie on the host: the model copies them to its device. Everything else has to be there.
   Tensor input_ids;       ///< int64 (B, T), or
   Tensor inputs_embeds;   ///< float (B, T, C)
   Tensor attention_mask;  ///< bool or int64 (B, T): which tokens are real; absent: all. It covers what the cache holds, not the past

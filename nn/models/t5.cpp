@@ -95,7 +95,8 @@ void T5::finish(const Tensor& decoded, const ModelInput& input, const ForwardCon
   out.loss = to_dtype(out.loss, DType::f32);
 }
 
-ModelOutput T5::forward(const ModelInput& input, const ForwardContext& context) const {
+ModelOutput T5::forward(const ModelInput& given, const ForwardContext& context) const {
+  const ModelInput input = on_device(given, device());
   refuse_members({{"position_ids", input.position_ids.defined()}, {"token_type_ids", input.token_type_ids.defined()}, {"starts", input.starts.defined()},
                   {"start_positions", input.start_positions.defined()}, {"end_positions", input.end_positions.defined()}, {"want_past", input.want_past}});
   check<DTypeError>(shared_->weight.get().dtype() != DType::f16, "forward: ", kT5NoFloat16);

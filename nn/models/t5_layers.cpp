@@ -86,14 +86,14 @@ Tensor T5Attention::relative_bias(std::int64_t queries, std::int64_t keys, const
   std::vector<std::int64_t> rows(static_cast<std::size_t>(buckets_)), relative(static_cast<std::size_t>(queries + keys - 1)), index;
   std::iota(rows.begin(), rows.end(), 0);
   std::iota(relative.begin(), relative.end(), 1 - keys);  // key - query; the last query stands at keys - 1
-  const Tensor table = (*relative_attention_bias_)->forward(from_vector(rows, {buckets_}), context);
+  const Tensor table = (*relative_attention_bias_)->forward(from_vector(rows, {buckets_}, device()), context);
   const std::vector<std::int64_t> bucket =
       t5_relative_position_bucket(from_vector(relative, {queries + keys - 1}), !in_decoder_, buckets_, max_distance_).to_vector<std::int64_t>();
   index.reserve(static_cast<std::size_t>(queries * keys));
   // Key by key, so that the queries of one key lie next to each other: the order in which the kernel has its scores.
   for (std::int64_t j = 0; j < keys; ++j)
     for (std::int64_t i = 0; i < queries; ++i) index.push_back(bucket[static_cast<std::size_t>(j + queries - 1 - i)]);
-  return transpose(reshape(index_select(transpose(table), 1, from_vector(index, {queries * keys})), {1, heads_, keys, queries}), 2, 3);
+  return transpose(reshape(index_select(transpose(table), 1, from_vector(index, {queries * keys}, table.device())), {1, heads_, keys, queries}), 2, 3);
 }
 
 T5SelfAttentionPart::T5SelfAttentionPart(const T5Config& c, std::int64_t layer, bool in_decoder, DType dtype) {

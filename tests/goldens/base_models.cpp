@@ -110,7 +110,7 @@ ModelInput CaseFiles::base_input() const {
   return out;
 }
 
-std::shared_ptr<PretrainedModel> load_base(const CaseFiles& files) { return load_pretrained(files.base, files.task()); }
+std::shared_ptr<PretrainedModel> load_base(const CaseFiles& files) { return load_pretrained(files.base, files.task(), {.device = comparison_device()}); }
 
 Tensor loss_of(Task task, const ModelInput& input, const ModelOutput& output) {
   if (task != Task::feature_extraction) return output.loss;
@@ -199,7 +199,7 @@ Comparison compare_full_gradients(const std::string& folder, const std::string& 
   Comparison out(name);
   const Json file = read_json_file((fs::path(folder) / "full_gradients.json").string());
   const Task task = task_named(file.at("task").get<std::string>());
-  const std::shared_ptr<PretrainedModel> model = load_pretrained(folder);
+  const std::shared_ptr<PretrainedModel> model = load_pretrained(folder, {}, {.device = comparison_device()});
   out.same("task", model->task() == task, "the architecture stands for another task");
   ModelInput input;
   for (const auto& [key, value] : file.at("inputs").items()) {
@@ -241,7 +241,7 @@ Comparison compare_full_gradients(const std::string& folder, const std::string& 
   const std::string older = (fs::path(folder) / "config_v4.json").string();
   if (fs::exists(older)) {
     NoGrad no_grad;
-    const std::shared_ptr<PretrainedModel> same = model_from_config(text_of(older), task, RandomKey{1, 0});
+    const std::shared_ptr<PretrainedModel> same = model_from_config(text_of(older), task, RandomKey{1, 0}, {.device = comparison_device()});
     same->load_state_dict(model->state_dict());
     out.close("config_v4", same->forward(input).logits, model->forward(input).logits, 0.0);
   }

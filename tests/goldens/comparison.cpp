@@ -63,4 +63,10 @@ std::string Comparison::line() const {
   return std::move(out).str();
 }
 
+namespace {
+Device chosen_device;
+}
+Device comparison_device() { return chosen_device; }
+void set_comparison_device(Device device) { chosen_device = device; }
+
 }  // namespace cambium::test

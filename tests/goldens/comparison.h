@@ -35,4 +35,8 @@ class Comparison {
   std::vector<std::string> failures_;
 };
 
+/// Where the models of comparisons run; the CPU unless set.
+Device comparison_device();
+void set_comparison_device(Device device);
+
 }  // namespace cambium::test

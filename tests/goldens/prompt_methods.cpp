@@ -70,7 +70,7 @@ void compare_text_rows(const CaseFiles& files, const PeftModel& model, Compariso
   NoGrad no_grad;
   const auto ids = files.json.at("prompt_row_ids").get<std::vector<std::int64_t>>();
   const auto& embedding = dynamic_cast<const Layer&>(*model.model().child(model.model().input_embedding_path()).module());
-  out.close("text rows", tuner_of(model).prompt_embeddings(kAdapterName), embedding.forward(from_vector(ids, {static_cast<std::int64_t>(ids.size())}), {}), 0.0);
+  out.close("text rows", tuner_of(model).prompt_embeddings(kAdapterName), embedding.forward(from_vector(ids, {static_cast<std::int64_t>(ids.size())}, comparison_device()), {}), 0.0);
 }
 
 /// The encoder's parameters and trained heads under the names of params.safetensors.

@@ -29,7 +29,7 @@ Options parse(int argc, char** argv) {
     const std::string value = argv[++i];
     if (word == "--only") out.only.push_back(value);
     else if (word == "--except") out.except.push_back(value);
-    else check<DeviceError>(parse_device(value) == Device{}, "parity: only the cpu is there, found ", value);
+    else test::set_comparison_device(parse_device(value));
   }
   check<ConfigError>(!out.folders.empty(), "parity: expected folders: parity DIR… [--only TEXT]… [--except TEXT]… [--device D]");
   return out;
