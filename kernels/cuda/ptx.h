@@ -19,16 +19,15 @@ namespace cambium::kernels::cuda::ptx {
 
 namespace detail {
 
+/// With fewer than all bytes no vector access reaches past what may be read.
 template <int Bytes>
 __device__ __forceinline__ void copy_at_once(void* shared, const void* global, int source_bytes) {
-  unsigned char buffer[Bytes] = {};
   if (source_bytes == Bytes) {
     using Whole = std::conditional_t<Bytes == 16, uint4, std::conditional_t<Bytes == 8, uint2, unsigned>>;
     *static_cast<Whole*>(shared) = *static_cast<const Whole*>(global);
     return;
   }
-  for (int i = 0; i < source_bytes; ++i) buffer[i] = static_cast<const unsigned char*>(global)[i];
-  for (int i = 0; i < Bytes; ++i) static_cast<unsigned char*>(shared)[i] = buffer[i];
+  for (int i = 0; i < Bytes; ++i) static_cast<unsigned char*>(shared)[i] = i < source_bytes ? static_cast<const unsigned char*>(global)[i] : static_cast<unsigned char>(0);
 }
 
 /// The product of fragments by shuffles. `number(word, i)` is the i-th of the `PerWord` numbers in a register.

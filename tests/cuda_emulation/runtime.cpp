@@ -14,7 +14,8 @@ namespace kemu {
 namespace {
 
 cudaError_t error = cudaSuccess;
-std::string error_text;
+std::string error_text;          // of the last error that set_error saw, also after it was reported
+cudaError_t described = cudaSuccess;
 std::map<const void*, std::size_t> shared_limits;
 std::set<std::pair<int, int>> peers;  // the first may reach the second's memory
 
@@ -43,7 +44,7 @@ cudaError_t set_error(cudaError_t status, std::string text) {
   static const AtExit at_exit;
   if (!settings().quiet) std::fprintf(stderr, "kemu: %s\n", text.c_str());
   if (error == cudaSuccess) {
-    error = status;
+    error = described = status;
     error_text = std::move(text);
   }
   return status;
@@ -120,7 +121,7 @@ cudaError_t cudaGetLastError() {
 cudaError_t cudaPeekAtLastError() { return pending_error(); }
 const char* cudaGetErrorString(cudaError_t status) {
   static thread_local std::string text;  // what happened, which a real device would not tell
-  text = status == cudaSuccess ? "no error" : status == cudaErrorMemoryAllocation ? "out of memory" : !error_text.empty() ? error_text : "error " + std::to_string(status);
+  text = status == cudaSuccess ? "no error" : status == cudaErrorMemoryAllocation ? "out of memory" : status == described ? error_text : "error " + std::to_string(status);
   return text.c_str();
 }
 const char* cudaGetErrorName(cudaError_t status) {
