@@ -121,7 +121,7 @@ TEST_CASE("sums of squares and scaling of lists") {
     bits = found;
   }
   kemu::settings().order = kemu::Order::forward;
-  table().scale_all(cpu(), on_cpu.data(), n, 0.37);
+  table().scale_all(test::cpu(), on_cpu.data(), n, 0.37);
   cuda::table().scale_all(gpu(), on_gpu.data(), n, 0.37);
   for (std::size_t i = 0; i < device.size(); ++i) {
     const std::size_t half = host.size();
