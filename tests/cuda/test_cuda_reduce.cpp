@@ -19,13 +19,13 @@ Shape reduced(Shape shape, unsigned mask) {
 }
 
 // Both sides sum in trees in the type that is computed in: n numbers of size at most m are off by log2(n) + 64 roundings of n m at most, with far less to be
-// expected; products of numbers near 1 alike. Then one rounding to the element type.
+// expected; the relative errors of n factors add up likewise. Then one rounding to the element type.
 void check_reduction(Reduction reduction, DType to, const Array& x, unsigned mask, Lay lay = Lay::dense) {
   const Array out(to, reduced(x.shape(), mask), lay);
   const bool exact = reduction == Reduction::maximum || reduction == Reduction::minimum || !is_float(x.view().dtype);
   const double eps = epsilon(x.view().dtype == DType::f64 ? DType::f64 : DType::f32);
   const double n = static_cast<double>(x.count()) / static_cast<double>(std::max<std::int64_t>(1, out.count()));
-  const double relative = exact ? 0 : epsilon(to) + 16 * eps, absolute = exact ? 0 : reduction == Reduction::sum ? 4 * eps * std::sqrt(n) * std::log2(n + 2) : 16 * eps;
+  const double relative = exact ? 0 : epsilon(to) + (reduction == Reduction::product ? 4 * std::sqrt(n) + 4 : 16) * eps, absolute = exact ? 0 : reduction == Reduction::sum ? 4 * eps * std::sqrt(n) * std::log2(n + 2) : 16 * eps;
   compare_devices(out, relative, absolute, [&](const Kernels& k, Context& c, Strided result, Strided values) { k.reduce(c, reduction, result, values); }, x);
 }
 
@@ -85,12 +85,12 @@ TEST_CASE("NaN and infinities in reductions") {
 }
 
 TEST_CASE("long sums are added in float as well as on the CPU") {
-  // 1 and then small numbers that one running sum would drop.
+  // 1 and then small numbers that one running sum would drop; at most the 64 of one thread may be lost beside the 1.
   Array x(DType::f32, {100000});
   x.generate([](std::int64_t i) { return i == 0 ? 1.0 : 1e-8; });
   const DeviceArray values(x), sum(Array(DType::f32, {1}));
   cuda::table().reduce(gpu(), Reduction::sum, sum, values);
-  CHECK(sum.fetch()[0] == doctest::Approx(1.00099999).epsilon(1e-6));
+  CHECK(sum.fetch()[0] == doctest::Approx(1.00099999).epsilon(2e-6));
 }
 
 TEST_CASE("positions of extrema: the first of equals, the first NaN") {
