@@ -102,10 +102,14 @@ AttentionProblem problem_of(const Strided& q, const Strided& k, const Strided& v
   return p;
 }
 
-bool on_tensor_cores(const Context& context, const Strided& q) {
+// Compute capability 7.5 multiplies f16 on tensor cores but not bf16, and has little shared memory.
+bool on_tensor_cores(const Context& context, const Strided& q, bool backward) {
   if ((q.dtype != DType::bf16 && q.dtype != DType::f16) || q.shape[3] > kMostTensorDim) return false;
   const AttentionRoute route = chosen_route;
-  return route == AttentionRoute::automatic ? properties_of(context.device).major >= 8 : route == AttentionRoute::tensor_cores;
+  if (route != AttentionRoute::automatic) return route == AttentionRoute::tensor_cores;
+  const Properties& properties = properties_of(context.device);
+  if (properties.major < 8 && q.dtype == DType::bf16) return false;
+  return attention_tensor_core_bytes(static_cast<int>(q.shape[3]), backward) <= properties.shared_bytes;
 }
 
 unsigned warps_for(std::int64_t count) { return static_cast<unsigned>((count + kThreads / kLanes - 1) / (kThreads / kLanes)); }
@@ -131,7 +135,7 @@ void attention_forward(Context& context, Strided out, Strided lse, Strided q, St
   const Scratch<float> partial_out(context, partial_rows * p.dim), partial_lse(context, partial_rows);
   p.partial_out = partial_out.data();
   p.partial_lse = partial_lse.data();
-  if (on_tensor_cores(context, q)) attention_forward_on_tensor_cores(stream_of(context), p, q.dtype, batch);
+  if (on_tensor_cores(context, q, false)) attention_forward_on_tensor_cores(stream_of(context), p, q.dtype, batch);
   else attention_forward_in_tiles(stream_of(context), p, q.dtype, batch);
   if (p.parts == 1) return;
   visit_float(q.dtype, "attention", [&](auto tag) {
@@ -160,7 +164,7 @@ void attention_backward(Context& context, Strided dq, Strided dk, Strided dv, St
     const Scratch<acc_t<T>> delta(context, statistics);
     p.delta = delta.data();
     if (statistics > 0) launch(KERNEL(attention_delta<T>), dim3(warps_for(statistics)), dim3(kThreads), 0, stream_of(context), p, statistics);
-    if (on_tensor_cores(context, q)) attention_backward_on_tensor_cores(stream_of(context), p, q.dtype, static_cast<int>(q.shape[0]));
+    if (on_tensor_cores(context, q, true)) attention_backward_on_tensor_cores(stream_of(context), p, q.dtype, static_cast<int>(q.shape[0]));
     else attention_backward_in_tiles(stream_of(context), p, q.dtype, static_cast<int>(q.shape[0]));
   });
 }

@@ -35,6 +35,8 @@ struct AttentionProblem {
 inline constexpr int kMostTensorDim = 256;
 void attention_forward_on_tensor_cores(cudaStream_t, const AttentionProblem&, DType, int batch);
 void attention_backward_on_tensor_cores(cudaStream_t, const AttentionProblem&, DType, int batch);
+/// Most shared memory of a block that these take.
+std::int64_t attention_tensor_core_bytes(int dim, bool backward);
 /// Launchers of the kernels with multiply-adds, for every float dtype and any D.
 void attention_forward_in_tiles(cudaStream_t, const AttentionProblem&, DType, int batch);
 void attention_backward_in_tiles(cudaStream_t, const AttentionProblem&, DType, int batch);

@@ -13,8 +13,8 @@ constexpr float kLog2E = 1.4426950408889634F, kLn2 = 0.6931471805599453F;
 template <class T>
 __device__ __forceinline__ void mma(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
   const std::uint32_t b[2] = {b0, b1};
-  if constexpr (std::is_same_v<T, bfloat16>) ptx::mma_16816_bf16(c, a, b);
-  else ptx::mma_16816_f16(c, a, b);
+  if constexpr (std::is_same_v<T, bfloat16>) ptx::mma_m16n8k16_bf16(c, a, b);
+  else ptx::mma_m16n8k16_f16(c, a, b);
 }
 template <class T>
 __device__ __forceinline__ std::uint32_t pack_pair(float low, float high) {
@@ -52,7 +52,7 @@ __device__ __forceinline__ void stage(T* to, int stride, int dim, int padded, bo
     T* line = to + r * stride + column;
     if (packs) {
       const bool inside = from && column < dim;
-      ptx::cp_async16(line, inside ? static_cast<const void*>(from + column) : anywhere, inside ? 16 : 0);
+      ptx::cp_async<16>(line, inside ? static_cast<const void*>(from + column) : anywhere, inside ? 16 : 0);
     } else {
 #pragma unroll
       for (int j = 0; j < 8; ++j) line[j] = from && column + j < dim ? from[column + j] : T{};
@@ -350,14 +350,27 @@ dim3 grid_of(const AttentionProblem& p, int lines, int tile, int batch, int part
   return dim3(static_cast<unsigned>((lines + tile - 1) / tile * parts), static_cast<unsigned>(p.key_heads()), static_cast<unsigned>(batch));
 }
 
+template <int kDim> std::int64_t forward_bytes(int dim) { return std::int64_t{2} * (kForwardRows + 2 * kForwardKeys<kDim>) * line_of(dim); }
+template <int kDim> std::int64_t backward_bytes(int dim) { return std::int64_t{2} * (2 * kFixed<kDim> + 4 * kMoving<kDim>) * line_of(dim); }
+
 }  // namespace
+
+std::int64_t attention_tensor_core_bytes(int dim, bool backward) {
+  std::int64_t bytes = 0;
+  constexpr std::int64_t kStatistics = 2048;  // of the rows of a block of the backward, at most
+  with_kernel(DType::bf16, dim, [&](auto, auto width) {
+    constexpr int kDim = decltype(width)::value;
+    bytes = backward ? backward_bytes<kDim>(dim) + kStatistics : forward_bytes<kDim>(dim);
+  });
+  return bytes;
+}
 
 void attention_forward_on_tensor_cores(cudaStream_t stream, const AttentionProblem& p, DType dtype, int batch) {
   with_kernel(dtype, p.dim, [&](auto tag, auto width) {
     using T = typename decltype(tag)::type;
     constexpr int kDim = decltype(width)::value;
-    const std::size_t bytes = static_cast<std::size_t>((kForwardRows + 2 * kForwardKeys<kDim>) * line_of(p.dim)) * sizeof(T);
-    launch(KERNEL(attention_forward_tensor_cores<T, kDim>), grid_of(p, p.rows, kForwardRows, batch, p.parts), dim3(kForwardThreads), bytes, stream, p);
+    launch(KERNEL(attention_forward_tensor_cores<T, kDim>), grid_of(p, p.rows, kForwardRows, batch, p.parts), dim3(kForwardThreads),
+           static_cast<std::size_t>(forward_bytes<kDim>(p.dim)), stream, p);
   });
 }
 
@@ -366,7 +379,7 @@ void attention_backward_on_tensor_cores(cudaStream_t stream, const AttentionProb
     using T = typename decltype(tag)::type;
     constexpr int kDim = decltype(width)::value;
     constexpr bool kFits = kDim <= 128;
-    const std::size_t bytes = static_cast<std::size_t>((2 * kFixed<kDim> + 4 * kMoving<kDim>) * line_of(p.dim)) * sizeof(T);
+    const auto bytes = static_cast<std::size_t>(backward_bytes<kDim>(p.dim));
     const dim3 threads(kBackwardThreads<kDim>), keys = grid_of(p, p.keys, kFixed<kDim>, batch), rows = grid_of(p, p.rows, kFixed<kDim>, batch);
     if (p.keys > 0 && kFits && p.dk.data && p.dv.data) {
       launch(KERNEL(attention_backward_tensor_cores<T, kDim, true, kFits>), keys, threads, bytes, stream, p, false);
