@@ -53,7 +53,7 @@ Arrays on_device(const Arrays& outs, const Arrays& ins, Call&& call) {
       CHECK(found[i].gaps_untouched());
       if (!first.empty()) CHECK(found[i].bytes() == first[i].bytes());
     }
-    if (first.empty()) first = found;
+    if (first.empty()) first.swap(found);
   }
   kemu::settings().order = before;
   return first;
