@@ -16,16 +16,21 @@ constexpr int kFewRows = 64, kPartBlocks = 256, kFewestKeysOfPart = 256;  // of 
 std::atomic<AttentionRoute> chosen_route{AttentionRoute::automatic};
 
 // delta = sum over D of g out, a warp for each (batch, query, head).
-template <class T>
+template <class T, int kWidth>
 __global__ void __launch_bounds__(kThreads) attention_delta(AttentionProblem p, std::int64_t count) {
   using A = acc_t<T>;
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * (kThreads / kLanes) + static_cast<int>(threadIdx.x) / kLanes;
+  const std::int64_t i = Team<kLanes>::row();
   if (i >= count) return;
   const int head = static_cast<int>(i % p.heads), query = static_cast<int>(i / p.heads % p.queries), batch = static_cast<int>(i / p.heads / p.queries);
   const T* g = static_cast<const T*>(p.g.data) + batch * p.g.batch + query * p.g.time + head * p.g.head;
   const T* out = static_cast<const T*>(p.out.data) + batch * p.out.batch + query * p.out.time + head * p.out.head;
   A sum = 0;
-  for (int d = static_cast<int>(threadIdx.x) % kLanes; d < p.dim; d += kLanes) sum += widen(g[d]) * widen(out[d]);
+  each_of_row<T, kWidth, kLanes>(g, p.dim, [&](std::int64_t d, auto width) {
+    const auto left = load_pack<decltype(width)::value>(g + d);
+    const auto right = load_pack<decltype(width)::value>(out + d);
+#pragma unroll
+    for (int j = 0; j < decltype(width)::value; ++j) sum += widen(left.element[j]) * widen(right.element[j]);
+  });
   sum = warp_sum(sum);
   if (threadIdx.x % kLanes == 0) static_cast<A*>(p.delta)[(static_cast<std::int64_t>(batch) * p.heads + head) * p.queries + query] = sum;
 }
@@ -33,7 +38,7 @@ __global__ void __launch_bounds__(kThreads) attention_delta(AttentionProblem p, 
 // Puts the parts of the keys together: a warp for each row of each key head.
 template <class T>
 __global__ void __launch_bounds__(kThreads) attention_combine(AttentionProblem p, std::int64_t count) {
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * (kThreads / kLanes) + static_cast<int>(threadIdx.x) / kLanes;
+  const std::int64_t i = Team<kLanes>::row();
   if (i >= count) return;
   const int row = static_cast<int>(i % p.rows);
   const std::int64_t head = i / p.rows;  // of keys, counted over the batch
@@ -163,7 +168,11 @@ void attention_backward(Context& context, Strided dq, Strided dk, Strided dv, St
     using T = typename decltype(tag)::type;
     const Scratch<acc_t<T>> delta(context, statistics);
     p.delta = delta.data();
-    if (statistics > 0) launch(KERNEL(attention_delta<T>), dim3(warps_for(statistics)), dim3(kThreads), 0, stream_of(context), p, statistics);
+    const auto launch_delta = [&](auto width) {
+      launch(KERNEL(attention_delta<T, decltype(width)::value>), dim3(warps_for(statistics)), dim3(kThreads), 0, stream_of(context), p, statistics);
+    };
+    if (statistics > 0 && rows_aligned(g, 16) && rows_aligned(out, 16)) launch_delta(Width<kPack<T>>{});
+    else if (statistics > 0) launch_delta(Width<1>{});
     if (on_tensor_cores(context, q, true)) attention_backward_on_tensor_cores(stream_of(context), p, q.dtype, static_cast<int>(q.shape[0]));
     else attention_backward_in_tiles(stream_of(context), p, q.dtype, static_cast<int>(q.shape[0]));
   });

@@ -31,7 +31,8 @@ __device__ __forceinline__ void left_operand(std::uint32_t (&a)[4], const float 
 
 // Where a lane's 16 bytes for an ldmatrix.x4 begin in a tile of lines of `stride` elements.
 struct Lane {
-  int lane = static_cast<int>(threadIdx.x) % kLanes;
+  int lane;
+  __device__ __forceinline__ Lane() : lane(static_cast<int>(threadIdx.x) % kLanes) {}
   // 16 x 16 of a left operand from (line, column) on.
   __device__ __forceinline__ int left(int line, int column, int stride) const { return (line + lane % 16) * stride + column + lane / 16 * 8; }
   // Two right operands (16 x 8): lines are n, columns k.

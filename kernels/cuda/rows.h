@@ -48,7 +48,9 @@ struct Team {
 /// sum_i e^x_i = total e^maximum over the numbers seen so far (online softmax: Milakov and Gimelshein 2018, arXiv 1805.02867). NaN ends up in the total.
 template <class A>
 struct RunningExponentials {
-  A maximum = -infinity<A>(), total = 0;
+  A maximum, total;
+
+  __device__ __forceinline__ RunningExponentials() : maximum(-infinity<A>()), total(0) {}
 
   template <int kWidth>
   __device__ __forceinline__ void add(const A (&x)[kWidth]) {
