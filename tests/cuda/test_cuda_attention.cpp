@@ -41,7 +41,7 @@ std::vector<Case> cases() {
       {.name = "cache", .B = 2, .Tq = 3, .Tk = 200, .H = 4, .G = 2, .D = 32, .causal = true},
       {.name = "decoding step in parts", .B = 2, .Tq = 1, .Tk = 600, .H = 6, .G = 2, .D = 24, .causal = true},
       {.name = "decoding step in parts with window", .Tq = 1, .Tk = 700, .H = 2, .G = 2, .D = 16, .causal = true, .window = 100},
-      {.name = "decoding step in parts, key mask, some see nothing", .B = 2, .Tq = 2, .Tk = 520, .H = 2, .G = 1, .D = 9, .causal = true, .key_mask = true},
+      {.name = "decoding step in parts, key mask, parts that see nothing", .B = 2, .Tq = 2, .Tk = 520, .H = 2, .G = 1, .D = 9, .causal = true, .key_mask = true},
       {.name = "more queries than keys: some see nothing", .Tq = 90, .Tk = 20, .D = 8, .causal = true},
       {.name = "full bias", .B = 2, .Tq = 67, .Tk = 35, .H = 2, .G = 2, .D = 16, .bias = Bias::full},
       {.name = "alibi in groups", .B = 2, .Tq = 35, .Tk = 35, .H = 4, .G = 2, .D = 16, .causal = true, .bias = Bias::per_key},
