@@ -114,7 +114,8 @@ bool on_tensor_cores(const Context& context, const Strided& q, bool backward) {
   if (route != AttentionRoute::automatic) return route == AttentionRoute::tensor_cores;
   const Properties& properties = properties_of(context.device);
   if (properties.major < 8 && q.dtype == DType::bf16) return false;
-  return attention_tensor_core_bytes(static_cast<int>(q.shape[3]), backward) <= properties.shared_bytes;
+  const int dim = static_cast<int>(q.shape[3]);
+  return (backward ? attention_backward_tensor_core_bytes(dim) : attention_forward_tensor_core_bytes(dim)) <= properties.shared_bytes;
 }
 
 unsigned warps_for(std::int64_t count) { return static_cast<unsigned>((count + kThreads / kLanes - 1) / (kThreads / kLanes)); }

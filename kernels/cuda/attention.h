@@ -36,7 +36,8 @@ inline constexpr int kMostTensorDim = 256;
 void attention_forward_on_tensor_cores(cudaStream_t, const AttentionProblem&, DType, int batch);
 void attention_backward_on_tensor_cores(cudaStream_t, const AttentionProblem&, DType, int batch);
 /// Most shared memory of a block that these take.
-std::int64_t attention_tensor_core_bytes(int dim, bool backward);
+std::int64_t attention_forward_tensor_core_bytes(int dim);
+std::int64_t attention_backward_tensor_core_bytes(int dim);
 /// Launchers of the kernels with multiply-adds, for every float dtype and any D.
 void attention_forward_in_tiles(cudaStream_t, const AttentionProblem&, DType, int batch);
 void attention_backward_in_tiles(cudaStream_t, const AttentionProblem&, DType, int batch);
@@ -111,6 +112,8 @@ __device__ __forceinline__ std::int64_t bias_row(const AttentionProblem& p, int 
   const int query = p.group == 1 ? row : row / p.group, head = key_head * p.group + (row - query * p.group);
   return batch * p.bias_batch + head * p.bias_head + query * p.bias_query;
 }
-__device__ __forceinline__ bool key_allowed(const AttentionProblem& p, int batch, int key) { return !p.key_mask || p.key_mask[batch * p.mask_batch + key * p.mask_key] != 0; }
+__device__ __forceinline__ bool key_allowed(const AttentionProblem& p, int batch, int key) {
+  return !p.key_mask || p.key_mask[batch * p.mask_batch + key * p.mask_key] != 0;
+}
 
 }  // namespace cambium::kernels::cuda

@@ -38,7 +38,8 @@ struct Team {
   __device__ __forceinline__ static int thread() { return static_cast<int>(threadIdx.x) % kThreads; }
   /// The row of this team; teams of a warp lie next to each other in a block.
   __device__ __forceinline__ static std::int64_t row() {
-    return kThreads == kLanes ? static_cast<std::int64_t>(blockIdx.x) * (static_cast<int>(blockDim.x) / kLanes) + static_cast<int>(threadIdx.x) / kLanes : static_cast<std::int64_t>(blockIdx.x);
+    if constexpr (kThreads > kLanes) return static_cast<std::int64_t>(blockIdx.x);
+    return static_cast<std::int64_t>(blockIdx.x) * (blockDim.x / kLanes) + threadIdx.x / kLanes;
   }
   /// The same in every thread of the team; a warp needs no barrier.
   template <class A> __device__ __forceinline__ static A sum(A value) { return block_sum<kThreads>(value); }
