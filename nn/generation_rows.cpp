@@ -13,16 +13,29 @@ GenerationRows::GenerationRows(std::size_t count, const ModelConfig& config, con
   check<ConfigError>(!context.training, "generate: the context says that the model is training");
 }
 
+std::vector<std::int64_t> GenerationRows::sampled(const Tensor& logits, const std::vector<SamplingRow>& rows) const {
+  const Tensor values = to_dtype(contiguous(logits), DType::f32);
+  const std::int64_t vocabulary = values.size(2);
+  if (values.device().type != DeviceType::cpu) return sample_on_device(reshape(values, {values.size(0), vocabulary}), rows, options_.sampling);
+  const std::span<const float> all(values.data<float>(), static_cast<std::size_t>(values.count()));
+  std::vector<std::int64_t> out;
+  for (const SamplingRow& row : rows)
+    out.push_back(sample_token(all.subspan(static_cast<std::size_t>(row.row * vocabulary), static_cast<std::size_t>(vocabulary)), row.seen, options_.sampling, row.key));
+  return out;
+}
+
 std::vector<std::int64_t> GenerationRows::choose(const Tensor& logits, const std::function<std::vector<std::int64_t>(std::size_t)>& seen) {
-  const Tensor values = detail::on_host(to_dtype(contiguous(logits), DType::f32));
-  const auto vocabulary = static_cast<std::size_t>(values.size(2));
-  const std::span<const float> all(values.data<float>(), vocabulary * tokens_.size());
-  std::vector<std::int64_t> chosen(tokens_.size(), filler_);
+  std::vector<SamplingRow> rows;
   for (std::size_t row = 0; row < tokens_.size(); ++row) {
     if (done_[row]) continue;
-    const std::vector<std::int64_t> before = options_.sampling.repetition_penalty != 1.0 ? seen(row) : std::vector<std::int64_t>();
     const RandomKey key = options_.key.fold(static_cast<std::uint64_t>(step_)).fold(static_cast<std::uint64_t>(row));
-    const std::int64_t token = sample_token(all.subspan(row * vocabulary, vocabulary), before, options_.sampling, key);
+    rows.push_back({static_cast<std::int64_t>(row), options_.sampling.repetition_penalty != 1.0 ? seen(row) : std::vector<std::int64_t>(), key});
+  }
+  const std::vector<std::int64_t> next = sampled(logits, rows);
+  std::vector<std::int64_t> chosen(tokens_.size(), filler_);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const auto row = static_cast<std::size_t>(rows[i].row);
+    const std::int64_t token = next[i];
     chosen[row] = token;
     tokens_[row].push_back(token);
     done_[row] = std::find(ends_.begin(), ends_.end(), token) != ends_.end();

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "nn/generation.h"
+#include "nn/sampling_device.h"
 
 namespace cambium {
 
@@ -21,6 +22,8 @@ class GenerationRows {
   const std::vector<std::vector<std::int64_t>>& tokens() const { return tokens_; }
 
  private:
+  std::vector<std::int64_t> sampled(const Tensor& logits, const std::vector<SamplingRow>& rows) const;
+
   const GenerationOptions& options_;
   std::vector<std::int64_t> ends_;
   std::int64_t filler_, step_ = 0;
