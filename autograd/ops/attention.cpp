@@ -23,7 +23,8 @@ void detail::check_attention(std::string_view op, const Tensor& q, const Tensor&
   check<ShapeError>(groups > 0 && heads % groups == 0, op, ": ", heads, " query heads are no multiple of ", groups, " key heads");
   check<ConfigError>(mask.window >= 0, op, ": window must not be negative, found ", mask.window);
   const auto check_place = [&](std::string_view name, const Tensor& x) {
-    check<DeviceError>(!x.defined() || x.device() == q.device(), op, ": q is on ", q.device(), ", ", name, " on ", x.device(), ": use to_device");
+    if (!x.defined()) return;
+    check<DeviceError>(x.device() == q.device(), op, ": q is on ", q.device(), ", ", name, " on ", x.device(), ": use to_device");
   };
   check_place("key_mask", mask.key_mask);
   check_place("starts", mask.starts);
