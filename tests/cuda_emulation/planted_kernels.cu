@@ -180,9 +180,7 @@ __global__ void __launch_bounds__(64) last_block_kernel(const float* x, float* p
 template <Bug bug>
 __global__ void __launch_bounds__(32) vector_copy_kernel(const float* x, float* y) {
   const int at = static_cast<int>(threadIdx.x) * 4 + (bug == Bug::misaligned ? 1 : 0);
-  float4 v = *reinterpret_cast<const float4*>(x + at);
-  v.x += 1;
-  *reinterpret_cast<float4*>(y + at) = v;
+  *reinterpret_cast<float4*>(y + at) = *reinterpret_cast<const float4*>(x + at);
 }
 
 __global__ void __launch_bounds__(64) add_one_kernel(float* x) { x[threadIdx.x] += 1; }
@@ -306,9 +304,9 @@ bool last_block() {
 template <Bug bug>
 bool vector_copy() {
   const std::vector<float> x = numbers(132);
-  const Array<float> dx(x), dy(x);
+  const Array<float> dx(x), dy(std::vector<float>(132, 0.0F));
   launch(KERNEL(vector_copy_kernel<bug>), dim3(1), dim3(32), 0, nullptr, dx.data, dy.data);
-  return dy.host()[0] == x[0] + 1;
+  return dy.host()[7] == x[7];
 }
 
 bool shared_limit(bool ask) {
