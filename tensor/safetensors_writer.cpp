@@ -144,8 +144,6 @@ void SafetensorsWriter::write(std::string_view name, const Tensor& tensor) {
                     ", found ", tensor.shape());
   check<DTypeError>(tensor.dtype() == slot.entry.dtype, "write: ", path, ": tensor ", quote_for_message(name), ": declared ", slot.entry.dtype,
                     ", found ", tensor.dtype());
-  check<DeviceError>(tensor.device().type == DeviceType::cpu, "write: ", path, ": tensor ", quote_for_message(name), " is on ", tensor.device(),
-                     ": copy it to the CPU first");
   std::uint64_t offset = slot.begin;
   for_each_piece(tensor, [&](const std::byte* data, std::size_t bytes) {
     state_->file.write_at(offset, data, bytes);

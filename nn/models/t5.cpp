@@ -22,7 +22,7 @@ T5::T5(const ModelClass& chosen, T5Config config, DType dtype) : config_(std::mo
 
 std::unique_ptr<KvCache> T5::make_cache(std::int64_t batch, std::int64_t capacity) const {
   check<StateError>(decoder_.has_value(), "make_cache: ", architecture_, " is an encoder: it generates nothing and has no cache");
-  return std::make_unique<KvCache>(config_.num_decoder_layers, batch, capacity, config_.num_attention_heads, config_.head_dim, shared_->weight.get().dtype());
+  return std::make_unique<KvCache>(config_.num_decoder_layers, batch, capacity, config_.num_attention_heads, config_.head_dim, shared_->weight.get().dtype(), device());
 }
 
 Tensor T5::encode(const ModelInput& input, const ForwardContext& context, ModelOutput& out) const {

@@ -116,8 +116,8 @@ Tensor loss_of(Task task, const ModelInput& input, const ModelOutput& output) {
   if (task != Task::feature_extraction) return output.loss;
   const Tensor& hidden = output.logits;
   const std::int64_t batch = hidden.size(0), extra = hidden.size(1) - input.attention_mask.size(1);
-  Tensor mask = to_dtype(input.attention_mask, DType::f32);
-  if (extra > 0) mask = cat({ones({batch, extra}), mask}, 1);
+  Tensor mask = to_device(to_dtype(input.attention_mask, DType::f32), hidden.device());
+  if (extra > 0) mask = cat({ones({batch, extra}, DType::f32, hidden.device()), mask}, 1);
   return div(div(sum(mul(square(hidden), unsqueeze(mask, 2))), sum(mask)), static_cast<double>(hidden.size(2)));
 }
 

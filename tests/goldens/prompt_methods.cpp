@@ -110,7 +110,7 @@ void compare_prompt_method(const CaseFiles& files, Comparison& out) {
       out.failure("params: '" + key + "' is not in the file, or of another shape");
       return;
     }
-    slot->tensor = clone(stored.at(key));
+    slot->tensor = clone(to_device(stored.at(key), comparison_device()));
     slot->tensor.set_requires_grad(true);
     stored.erase(key);
   }
