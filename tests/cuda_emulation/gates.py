@@ -6,7 +6,8 @@ gates.py sources                 no asm outside ptx.h, no <<<, no __shared__ or 
                                  kernel, every kernel launched through KERNEL, no call of CUDA's libraries outside kernels/cuda
 gates.py launched LOG...         every kernel was launched by the tests that wrote KEMU_LOG, in blocks within its launch bounds
 gates.py resources REPORT...     what ptxas -v said: registers times threads fit, static shared memory is within 48 KiB; --spills: and nothing is spilled
-gates.py untested COMMAND...     runs COMMAND once for every kernel, with that kernel left out; it has to fail each time
+gates.py untested [-j N] PROGRAM...   with any one kernel left out a test program has to fail: each is run once to see which kernels it launches, then for every
+                                 kernel those that launch it, the quickest first, until one fails
 
 Prints "N passed, N failed" last; the status is 1 if anything failed.
 """
@@ -14,6 +15,9 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +44,10 @@ def kernels():
     for path in sources(["kernels/cuda"]):
         code = code_of(path)
         for m in KERNEL.finditer(code):
-            found[m["name"]] = (path, code.count("\n", 0, m.start()) + 1, m["bounds"])
+            line = code.count("\n", 0, m.start()) + 1
+            if m["name"] in found:  # what the emulator logs and leaves out has to be one kernel
+                sys.exit(f"{path.relative_to(ROOT)}:{line}: {m['name']} is also the name of a kernel in {found[m['name']][0].name}")
+            found[m["name"]] = (path, line, m["bounds"])
     return found
 
 
@@ -152,14 +159,44 @@ def check_resources(reports, no_spills):
     return count, failures
 
 
-def check_untested(command):
-    failures = []
+def run_test(program, **settings):
+    """(whether it passed, seconds); a program that hangs has failed."""
+    begin = time.monotonic()
+    try:
+        done = subprocess.run([program, "--abort-after=1"], env={"CAMBIUM_CUDA_CACHING": "0"} | os.environ | {"KEMU_QUIET": "1"} | settings,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=600)
+        passed = done.returncode == 0
+    except subprocess.TimeoutExpired:
+        passed = False
+    return passed, time.monotonic() - begin
+
+
+def check_untested(programs, jobs):
+    programs = [str(Path(p).resolve(strict=True)) for p in programs]
     names = sorted(kernels())
-    for name in names:
-        done = subprocess.run(command, env=os.environ | {"KEMU_LEAVE_OUT": name}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        print(f"{name}: {'noticed' if done.returncode else 'NOT NOTICED'}", flush=True)
-        if done.returncode == 0:
-            failures.append(f"{name}: the tests pass without it")
+    failures, launching = [], {name: [] for name in names}
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        def look(program):
+            log = Path(folder) / str(programs.index(program))
+            passed, seconds = run_test(program, KEMU_LOG=str(log), KEMU_LEAVE_OUT="")
+            return program, passed, seconds, {line.rsplit(" ", 1)[0] for line in log.read_text().splitlines()} if log.exists() else set()
+        for program, passed, seconds, launched in pool.map(look, programs):
+            if not passed:  # its failure would say nothing about a kernel
+                failures.append(f"{Path(program).name} fails with all kernels")
+                continue
+            for name in launched & launching.keys():
+                launching[name].append((seconds, program))
+
+        def leave_out(name):
+            for _, program in sorted(launching[name]):
+                if not run_test(program, KEMU_LEAVE_OUT=name)[0]:
+                    return Path(program).name
+            return None
+        for name, noticed in zip(names, pool.map(leave_out, names)):
+            said = f"noticed by {noticed}" if noticed else "NOT NOTICED" if launching[name] else "not launched"
+            print(f"{name}: {said}", flush=True)
+            if noticed is None:
+                failures.append(f"{name}: the tests pass without it" if launching[name] else f"{name}: no test launches it")
     return len(names), failures
 
 
@@ -175,7 +212,8 @@ def main(arguments):
     elif what == "resources" and [r for r in rest if r != "--spills"]:
         count, failures = check_resources([r for r in rest if r != "--spills"], "--spills" in rest)
     elif what == "untested" and rest:
-        count, failures = check_untested(rest)
+        jobs = int(rest[1]) if rest[0] == "-j" and len(rest) > 2 and rest[1].isdigit() and rest[1] != "0" else 1
+        count, failures = check_untested(rest[2:] if rest[0] == "-j" else rest, jobs)
     else:
         print(__doc__, file=sys.stderr)
         return 2

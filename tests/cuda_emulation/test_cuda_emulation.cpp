@@ -105,7 +105,7 @@ const std::vector<Planted> kPlanted{
 void expect(const Planted& bug, const std::string& environment, const std::string& words) {
   if (words == "*") return;
   const Outcome outcome = child(environment, bug.name);
-  INFO(bug.name, ", ", environment, ": ", outcome.text);
+  INFO(std::string(bug.name), ", ", environment, ": ", outcome.text);
   if (words.empty()) {
     CHECK(outcome.says("right\n"));
     CHECK(outcome.status == 0);
