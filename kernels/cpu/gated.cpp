@@ -1,4 +1,5 @@
 // Gated activations f(gate) up and their backward.
+#include "kernels/choices.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/element_of.h"
@@ -8,17 +9,6 @@
 
 namespace cambium::kernels::cpu {
 namespace {
-
-template <class F>
-void visit_gate(UnaryFunction function, F&& f) {
-  switch (function) {
-    case UnaryFunction::silu: return f(silu_function{});
-    case UnaryFunction::gelu_tanh: return f(gelu_tanh_function{});
-    case UnaryFunction::gelu_erf: return f(gelu_erf_function{});
-    case UnaryFunction::relu: return f(relu_function{});
-    default: fail<Error>("gated: expected silu, gelu_tanh, gelu_erf or relu");
-  }
-}
 
 Gate gate_of(UnaryFunction function) {
   switch (function) {

@@ -3,6 +3,7 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/choices.h"
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/rows.h"
@@ -182,16 +183,6 @@ template <class Op, class A>
 void run(const Plan& plan) {
   const bool by_columns = plan.kept.stride(-1) == 1 && plan.kept.size(-1) > 1 && (plan.reduced.stride(-1) != 1 || plan.reduced.count() == 1);
   by_columns ? reduce_columns<Op, A>(plan) : reduce_lines<Op, A>(plan);
-}
-
-double empty_value(Reduction reduction) {
-  switch (reduction) {
-    case Reduction::sum: return 0;
-    case Reduction::product: return 1;
-    case Reduction::maximum: return -std::numeric_limits<double>::infinity();
-    case Reduction::minimum: return std::numeric_limits<double>::infinity();
-  }
-  return 0;
 }
 
 }  // namespace

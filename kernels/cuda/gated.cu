@@ -1,4 +1,5 @@
 // Gated activations f(gate) up and their backward.
+#include "kernels/choices.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/map.h"
 #include "kernels/pointwise.h"
@@ -7,17 +8,6 @@ namespace cambium::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-
-template <class F>
-void visit_gate(UnaryFunction function, F&& f) {
-  switch (function) {
-    case UnaryFunction::silu: return f(silu_function{});
-    case UnaryFunction::gelu_tanh: return f(gelu_tanh_function{});
-    case UnaryFunction::gelu_erf: return f(gelu_erf_function{});
-    case UnaryFunction::relu: return f(relu_function{});
-    default: fail<Error>("gated: expected silu, gelu_tanh, gelu_erf or relu");
-  }
-}
 
 template <class Function, class T, int V>
 __global__ void __launch_bounds__(kThreads) gated_kernel(T* out, const T* gate, const T* up, std::int64_t count) {

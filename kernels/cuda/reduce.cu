@@ -1,6 +1,7 @@
 // Sums, products and extrema over any set of dimensions, by trees that depend on shape and layout alone.
 #include <vector>
 
+#include "kernels/choices.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/map.h"
 
@@ -244,16 +245,6 @@ void run(Context& context, const std::array<Strided, 2>& kept, const Strided& x,
       launch(KERNEL(reduce_pieces_kernel<Op, A>), grid_for(results, kThreads / static_cast<int>(kWarp)), kThreads, 0, stream_of(context), Layout<1>({kept[1]}), Elements(kept[1]),
              partial.data(), parts.all);
   });
-}
-
-double empty_value(Reduction reduction) {
-  switch (reduction) {
-    case Reduction::sum: return 0;
-    case Reduction::product: return 1;
-    case Reduction::maximum: return -std::numeric_limits<double>::infinity();
-    case Reduction::minimum: return std::numeric_limits<double>::infinity();
-  }
-  return 0;
 }
 
 }  // namespace
