@@ -24,6 +24,8 @@ double clip_grad_norm(std::span<const NamedParameter> parameters, double max_nor
       gradient = detail::dense(gradient);
       slot->tensor.set_grad(gradient);
     }
+    check<DeviceError>(gradients.empty() || gradient.device() == gradients.front().device(), "clip_grad_norm: the gradient of '", name, "' is on ", gradient.device(), ", that of '",
+                       names.empty() ? name : *names.front(), "' on ", gradients.empty() ? gradient.device() : gradients.front().device(), ": use to_device");
     gradients.push_back(gradient);
     names.push_back(&name);
   }

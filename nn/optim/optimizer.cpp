@@ -79,6 +79,13 @@ void Optimizer::check_entry(const Entry& entry) const {
   check<StateError>(parameter.defined(), name_, ": parameter '", entry.name, "' has lost its tensor");
   check<StateError>(parameter.is_leaf() && parameter.is_contiguous(), name_, ": parameter '", entry.name, "' must be a contiguous leaf to be updated in place");
   check<StateError>(parameter.storage()->kind() == Storage::Kind::owned, name_, ": parameter '", entry.name, "' lies in a mapped file and cannot be written: make the optimizer after the model is loaded");
+  const auto stays = [&](const Tensor& tensor, std::string_view what) {
+    const NamedParameter& first = parameters_.front();
+    check<DeviceError>(tensor.device() == first.second->tensor.device(), name_, ": ", what, "parameter '", entry.name, "' is on ", tensor.device(), ", '", first.first, "' on ",
+                       first.second->tensor.device(), ": an optimizer's parameters are on one device");
+  };
+  stays(parameter, "");
+  if (parameter.grad().defined()) stays(parameter.grad(), "the gradient of ");
   if (entry.state.empty()) return;
   const auto layout = state_layout(parameter);
   for (std::size_t i = 0; i < layout.size(); ++i)
@@ -105,6 +112,7 @@ void Optimizer::step() {
       const Tensor gradient = parameter.grad();
       if (!gradient.defined() && missing_ != MissingGradient::zero) continue;
       entry.gradient = gradient.defined() ? detail::dense(gradient) : zeros_like(parameter);
+      for (Tensor& part : entry.state) part = to_device(part, parameter.device());  // the model may have been moved since the last step
       if (entry.state.empty())
         for (const auto& [name, shape] : state_layout(parameter)) entry.state.push_back(zeros(shape, detail::accumulator(parameter.dtype()), parameter.device()));
       by_step[++entry.step].push_back(&entry);
@@ -150,7 +158,7 @@ void Optimizer::load_state(const std::vector<NamedTensor>& state) {
           NoGrad no_grad;
           Tensor copy = empty(shape, detail::accumulator(parameter.dtype()), parameter.device());
           detail::Run run(copy);
-          run->copy(run.context, copy.view(), found->second.view());
+          run->copy(run.context, copy.view(), to_device(found->second, parameter.device()).view());
           fresh.state.push_back(copy);
           given.erase(found);
         }
