@@ -84,9 +84,10 @@ __global__ void __launch_bounds__(kColumnThreads)
   const std::int64_t r = blockIdx.x, begin = blockIdx.y * span, count = begin + span < n ? span : n - begin, target = targets[r];
   const T* x = logits + r * n + begin;
   T* out = dlogits + r * n + begin;
-  const bool counts = target != ignore_index;
+  const bool counts = target != ignore_index, known = target >= 0 && target < n;
   const A upstream = counts ? g[r] : A(0), total = counts ? lse[r] : A(0), share = upstream * (smoothing / static_cast<A>(n));
-  const A hard = !counts ? A(0) : upstream * (weights ? widen(weights[target]) : A(1)) * (A(1) - smoothing);
+  A hard = 0;
+  if (counts) hard = known ? upstream * (weights ? widen(weights[target]) : A(1)) * (A(1) - smoothing) : infinity<A>() - infinity<A>();  // as in the loss
   const A slope = hard + (smoothing > 0 ? share * (weights ? *weight_sum : static_cast<A>(n)) : A(0));
   each_of_row<T, kWidth, kColumnThreads>(x, count, [&](std::int64_t i, auto width) {
     constexpr int kCount = decltype(width)::value;

@@ -97,4 +97,14 @@ TEST_CASE("cross entropy: a target outside of the classes gives NaN, not a numbe
   const Array loss = on_device({Array(DType::f32, {2})}, ins, call)[0];
   CHECK(std::isnan(loss[0]));
   CHECK(std::isfinite(loss[1]));
+
+  const Arrays backward_ins{Array(DType::f32, {2}).random(2, 1, 2), ins[0], Array(DType::f32, {2}).random(3, 1, 2), ins[1], Array(DType::f32, {5}).random(4, 1, 2)};
+  const auto backward = [&](const Kernels& k, Context& context, const Views& out, const Views& in) {
+    k.cross_entropy_backward(context, out[0], in[0], in[1], in[2], in[3], in[4], kIgnored, 0);
+  };
+  const Array gradient = on_device({Array(DType::f32, {2, 5})}, backward_ins, backward)[0];
+  for (std::int64_t i = 0; i < 5; ++i) {
+    CHECK(std::isnan(gradient[i]));
+    CHECK(std::isfinite(gradient[5 + i]));
+  }
 }
