@@ -73,6 +73,7 @@ const Kernels& kernels_for(Device device) {
   if (device.type != DeviceType::cpu) {
     const Backend* backend = cuda_backend();
     check<DeviceError>(backend != nullptr, "kernels: this build has no kernels for device ", device);
+    check<DeviceError>(device.index >= 0 && device.index < backend->count(), "kernels: there is no device ", device, ", found ", backend->count());
     return backend->table();
   }
   const Kernels* other = replacement.load(std::memory_order_relaxed);
