@@ -254,6 +254,16 @@ Device Module::device() const {
   return parameters.empty() ? Device{} : parameters.front().second->tensor.device();
 }
 
+void Module::check_one_device(std::string_view what) const {
+  const std::vector<NamedParameter> parameters = named_parameters();
+  for (std::size_t i = 1; i < parameters.size(); ++i) {
+    const auto& [name, slot] = parameters[i];
+    const auto& [before, other] = parameters[i - 1];
+    check<DeviceError>(slot->tensor.device() == other->tensor.device(), what, ": parameter '", name, "' is on ", slot->tensor.device(), ", '", before, "' on ", other->tensor.device(),
+                       ": move the module with to(device)");
+  }
+}
+
 Tensor Layer::forward_loss(const Tensor& hidden, const Tensor& targets, std::optional<double> count, const ForwardContext& context) const {
   CrossEntropyOptions options;
   options.reduction = count ? LossReduction::sum : LossReduction::mean;

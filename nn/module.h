@@ -137,6 +137,8 @@ class Module {
   void to(Device device);
   /// Of the first parameter; the CPU if there is none.
   Device device() const;
+  /// DeviceError naming the first parameter that is elsewhere than the one before it. Models say so when an op has refused tensors of two devices, which it knows by their part only.
+  void check_one_device(std::string_view what) const;
 
  protected:
   /// For modules that keep tensors which are neither parameters nor buffers: moves them.

@@ -42,6 +42,14 @@ PeftModel::PeftModel(std::shared_ptr<PretrainedModel> base, const std::string& f
   cambium::load_adapter(*base_model, folder, adapter_name, options);
 }
 
+ModelOutput PeftModel::forward(const ModelInput& input, const ForwardContext& context) const try {
+  if (!context.adapter_names.empty()) check_adapter_names(*base_model, context, (input.input_ids.defined() ? input.input_ids : input.inputs_embeds).size(0));
+  return base_model->forward(input, context);
+} catch (const DeviceError&) {
+  check_one_device("forward");
+  throw;
+}
+
 std::vector<std::int64_t> PeftModel::generate(const std::vector<std::int64_t>& input_ids, const GenerationOptions& options, const ForwardContext& context) const {
   return base_model->generate(from_vector(input_ids, {1, static_cast<std::int64_t>(input_ids.size())}), Tensor(), options, context).front();
 }

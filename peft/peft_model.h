@@ -37,10 +37,7 @@ class PeftModel : public Module {
     return PeftModel(std::move(base), folder, adapter_name, options);
   }
 
-  ModelOutput forward(const ModelInput& input, const ForwardContext& context = {}) const {
-    if (!context.adapter_names.empty()) check_adapter_names(*base_model, context, (input.input_ids.defined() ? input.input_ids : input.inputs_embeds).size(0));
-    return base_model->forward(input, context);
-  }
+  ModelOutput forward(const ModelInput& input, const ForwardContext& context = {}) const;
   /// As cambium::generate(), with the active adapter; for prompts and prefixes, too, which generate() of model() knows nothing of.
   std::vector<std::vector<std::int64_t>> generate(const Tensor& input_ids, const Tensor& attention_mask = {}, const GenerationOptions& options = {}, const ForwardContext& context = {}) const {
     check_adapter_names(*base_model, context, input_ids.size(0));

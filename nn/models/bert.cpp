@@ -143,7 +143,7 @@ Tensor Bert::run_layers(Tensor hidden, const std::shared_ptr<const BertCall>& ca
   return hidden;
 }
 
-ModelOutput Bert::forward(const ModelInput& given, const ForwardContext& context) const {
+ModelOutput Bert::forward(const ModelInput& given, const ForwardContext& context) const try {
   const ModelInput input = on_device(given, device());
   refuse_members({{"decoder_input_ids", input.decoder_input_ids.defined()}, {"decoder_attention_mask", input.decoder_attention_mask.defined()},
                   {"encoder_output", input.encoder_output.defined()}, {"cache", input.cache != nullptr}, {"want_past", input.want_past},
@@ -186,6 +186,9 @@ ModelOutput Bert::forward(const ModelInput& given, const ForwardContext& context
   if (dropout_) hidden = (*dropout_)->forward(hidden, context);
   finish_task(task_, head_ ? &**head_ : nullptr, hidden, input, config_, context, out);
   return out;
+} catch (const DeviceError&) {
+  check_one_device("forward");
+  throw;
 }
 
 }  // namespace cambium

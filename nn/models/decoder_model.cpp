@@ -67,7 +67,7 @@ std::unique_ptr<KvCache> DecoderModel::make_cache(std::int64_t batch, std::int64
   return std::make_unique<KvCache>(c.num_hidden_layers, batch, capacity, c.num_key_value_heads, c.head_dim, dtype, device());
 }
 
-ModelOutput DecoderModel::forward(const ModelInput& given, const ForwardContext& context) const {
+ModelOutput DecoderModel::forward(const ModelInput& given, const ForwardContext& context) const try {
   const ModelInput input = on_device(given, device());
   const ModuleList<DecoderLayer>& layers = decoder_->layers();
   const DecoderSizes sizes = check_decoder_input(input, task(), config().hidden_size, layers.size());
@@ -110,6 +110,9 @@ ModelOutput DecoderModel::forward(const ModelInput& given, const ForwardContext&
   if (task() == Task::causal_lm) finish_language_model(input, hidden, context, out);
   else finish_other_task(input, hidden, context, out);
   return out;
+} catch (const DeviceError&) {
+  check_one_device("forward");
+  throw;
 }
 
 // Behind the layers rows are independent of each other, so only those that somebody asked for go on.

@@ -95,7 +95,7 @@ void T5::finish(const Tensor& decoded, const ModelInput& input, const ForwardCon
   out.loss = to_dtype(out.loss, DType::f32);
 }
 
-ModelOutput T5::forward(const ModelInput& given, const ForwardContext& context) const {
+ModelOutput T5::forward(const ModelInput& given, const ForwardContext& context) const try {
   const ModelInput input = on_device(given, device());
   refuse_members({{"position_ids", input.position_ids.defined()}, {"token_type_ids", input.token_type_ids.defined()}, {"starts", input.starts.defined()},
                   {"start_positions", input.start_positions.defined()}, {"end_positions", input.end_positions.defined()}, {"want_past", input.want_past}});
@@ -138,6 +138,9 @@ ModelOutput T5::forward(const ModelInput& given, const ForwardContext& context) 
   if (lm_head_) finish(decoded, input, context, out);
   else if (input.want_logits) out.logits = input.last_logits_only ? slice(decoded, 1, time - 1) : decoded;
   return out;
+} catch (const DeviceError&) {
+  check_one_device("forward");
+  throw;
 }
 
 }  // namespace cambium
