@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/device.h"
+#include "kernels/ggml_types.h"
 #include "kernels/pointwise.h"
 #include "kernels/strided.h"
 
@@ -68,6 +69,8 @@ struct Kernels {
   void (*copy)(Context&, Strided out, Strided x);               ///< same shape, strided, any dtypes: converts
   void (*fill)(Context&, Strided out, double value);            ///< strided, any dtype
   void (*arange)(Context&, Strided out, double start, double step);  ///< (N) dense, any dtype
+  /// out (N) dense, f32, bf16 or f16; blocks dense u8, the bytes of N elements in a block format with `dequantizes`; N is a multiple of the block. float32, rounded once.
+  void (*dequantize)(Context&, Strided out, Strided blocks, GgmlType type);
 
   // Pointwise: out and inputs of one shape, strided. Integers: neg, abs, sign, scalar functions and the binary ones only.
   void (*unary)(Context&, UnaryFunction, Strided out, Strided x, double p, double q);

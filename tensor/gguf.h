@@ -80,8 +80,8 @@ class GgufFile {
   /// F32, F16, BF16, F64, I8, I32, I64 as they are, sharing the file; block formats as float32. NameError; DTypeError for formats
   /// that are not supported.
   Tensor tensor(std::string_view name) const;
-  /// The same as `dtype`, one of float32, bfloat16 and float16 unless it is the tensor's own.
-  Tensor tensor(std::string_view name, DType dtype) const;
+  /// The same as `dtype`, one of float32, bfloat16 and float16 unless it is the tensor's own. Block formats are decoded on `device` and stay there; others are on the CPU.
+  Tensor tensor(std::string_view name, DType dtype, Device device = {}) const;
 
  private:
   class Parser;

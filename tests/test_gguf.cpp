@@ -5,6 +5,7 @@
 #include <bit>
 #include <random>
 
+#include "autograd/ops.h"
 #include "kernels/cpu/dequantize.h"
 #include "kernels/parallel.h"
 #include "tensor/gguf.h"
@@ -110,6 +111,8 @@ TEST_CASE("every block format gives the bits of the reference package, for any n
       std::int64_t differing = 0;
       for (std::int64_t i = 0; i < x.count(); ++i) differing += std::bit_cast<std::uint32_t>(a[i]) != std::bit_cast<std::uint32_t>(b[i]);
       CHECK(differing == 0);
+      for (const DType dtype : {DType::bf16, DType::f16})
+        if (is_float(file.tensor(info.name).dtype())) CHECK(file.tensor(info.name, dtype).to_vector<double>() == to_dtype(x, dtype).to_vector<double>());
     }
   }
   kernels::set_threads(0);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/cpu/cpu.h"
 #include "kernels/parallel.h"
 
 namespace cambium::kernels::cpu {
@@ -150,19 +151,28 @@ struct BF16 {
   }
 };
 
-template <class Format>
-void all_blocks(const GgmlFormat& format, const std::byte* blocks, std::int64_t count, float* out) {
+constexpr int kLongestBlock = 256;
+
+template <class Format, class T>
+void all_blocks(const GgmlFormat& format, const std::byte* blocks, std::int64_t count, T* out) {
   const auto* in = reinterpret_cast<const Byte*>(blocks);
   const std::int64_t elements = format.block_elements, bytes = format.block_bytes;
   const std::int64_t grain = std::int64_t{1 << 16} / elements;
   parallel_ranges(count / elements, grain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) Format::block(in + i * bytes, out + i * elements);
+    if constexpr (std::is_same_v<T, float>) {
+      for (std::int64_t i = begin; i < end; ++i) Format::block(in + i * bytes, out + i * elements);
+    } else {
+      float values[kLongestBlock]{};
+      for (std::int64_t i = begin; i < end; ++i) {
+        Format::block(in + i * bytes, values);
+        for (std::int64_t k = 0; k < elements; ++k) out[i * elements + k] = T(values[k]);
+      }
+    }
   });
 }
 
-}  // namespace
-
-void dequantize(GgmlType type, const std::byte* blocks, std::int64_t count, float* out) {
+template <class T>
+void decode(GgmlType type, const std::byte* blocks, std::int64_t count, T* out) {
   const GgmlFormat& format = ggml_format(type);
   switch (type) {
     case GgmlType::f32: return all_blocks<F32>(format, blocks, count, out);
@@ -180,6 +190,18 @@ void dequantize(GgmlType type, const std::byte* blocks, std::int64_t count, floa
     case GgmlType::q6_k: return all_blocks<Q6_K>(format, blocks, count, out);
     default: fail<DTypeError>("dequantize: blocks of type ", type, " are not supported");
   }
+}
+
+}  // namespace
+
+void dequantize(GgmlType type, const std::byte* blocks, std::int64_t count, float* out) { decode(type, blocks, count, out); }
+
+void dequantize(Context&, Strided out, Strided blocks, GgmlType type) {
+  const auto* bytes = blocks.as<const std::byte>();
+  const std::int64_t count = out.shape[0];
+  if (out.dtype == DType::f32) decode(type, bytes, count, out.as<float>());
+  else if (out.dtype == DType::bf16) decode(type, bytes, count, out.as<bfloat16>());
+  else decode(type, bytes, count, out.as<float16>());
 }
 
 void quantize_q8_0(const float* values, std::int64_t count, std::byte* out) {

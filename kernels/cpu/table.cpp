@@ -13,6 +13,7 @@ constexpr Kernels kTable{
     .copy = &cpu::copy,
     .fill = &cpu::fill,
     .arange = &cpu::arange,
+    .dequantize = &cpu::dequantize,
     .unary = &cpu::unary,
     .unary_backward = &cpu::unary_backward,
     .binary = &cpu::binary,

@@ -8,6 +8,7 @@ namespace cambium::kernels::cuda {
 void copy(Context&, Strided out, Strided x);
 void fill(Context&, Strided out, double value);
 void arange(Context&, Strided out, double start, double step);
+void dequantize(Context&, Strided out, Strided blocks, GgmlType type);
 void unary(Context&, UnaryFunction, Strided out, Strided x, double p, double q);
 void unary_backward(Context&, UnaryFunction, Strided dx, Strided g, Strided value, double p, double q);
 void binary(Context&, BinaryFunction, Strided out, Strided a, Strided b);

@@ -21,6 +21,7 @@ constexpr Kernels kTable{
     .copy = on_device<&cuda::copy>,
     .fill = on_device<&cuda::fill>,
     .arange = on_device<&cuda::arange>,
+    .dequantize = on_device<&cuda::dequantize>,
     .unary = on_device<&cuda::unary>,
     .unary_backward = on_device<&cuda::unary_backward>,
     .binary = on_device<&cuda::binary>,

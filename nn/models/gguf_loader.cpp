@@ -149,8 +149,8 @@ std::shared_ptr<PretrainedModel> load_gguf(const std::string& path, std::optiona
     const std::optional<std::string> known = huggingface_name(*architecture, stored);
     const bool query = permuted && (stored.find(".attn_q.") != std::string::npos || stored.find(".attn_k.") != std::string::npos);
     const bool turned = transposed && stored.starts_with("blk.") && info.shape.rank() == 2;
-    source.tensors.emplace(known.value_or(stored), [file, stored, dtype = chosen.dtype, query, turned, head_dim] {
-      Tensor tensor = dtype && *dtype != DType::f64 ? file->tensor(stored, *dtype) : file->tensor(stored);
+    source.tensors.emplace(known.value_or(stored), [file, stored, dtype = chosen.dtype, device = chosen.device, query, turned, head_dim] {
+      Tensor tensor = dtype && *dtype != DType::f64 ? file->tensor(stored, *dtype, device) : file->tensor(stored);
       if (query) tensor = halves_first(tensor, head_dim, stored, file->path());
       return turned ? contiguous(transpose(tensor)) : tensor;
     });
