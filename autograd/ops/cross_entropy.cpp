@@ -6,6 +6,7 @@
 namespace cambium {
 
 using detail::dense;
+using detail::dense_as;
 using detail::reshaped;
 using detail::Run;
 
@@ -39,17 +40,17 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const CrossEnt
   const Shape matrix{targets.count(), classes};
   const DType sums = detail::accumulator(logits.dtype());
 
-  // What the mean divides by: as in torch, 0 / 0 when no row counts, which is NaN and not a loss of zero.
-  double divisor = 1.0;
+  // What the mean divides by: as in torch, 0 / 0 when no row counts, which is NaN and not a loss of zero. A sum of weights stays on the device.
   const Tensor weight = options.weight.defined() ? dense(options.weight) : Tensor();
-  if (options.reduction == LossReduction::mean) {
-    divisor = static_cast<double>(checked.labelled.size());
-    if (weight.defined()) {
-      const std::vector<double> weights = weight.to_vector<double>();
-      const std::vector<std::int64_t> ids = targets.to_vector<std::int64_t>();
-      divisor = 0.0;
-      for (std::int64_t row : checked.labelled) divisor += weights[static_cast<std::size_t>(ids[static_cast<std::size_t>(row)])];
-    }
+  const bool mean = options.reduction == LossReduction::mean, weighted = mean && weight.defined();
+  const double divisor = mean && !weighted ? static_cast<double>(checked.labelled.size()) : 1.0;
+  Tensor weights;
+  if (weighted) {
+    const NoGrad no_grad;
+    std::vector<std::int64_t> classes_of_rows = targets.to_vector<std::int64_t>();
+    std::erase(classes_of_rows, options.ignore_index);
+    const auto rows = static_cast<std::int64_t>(classes_of_rows.size());
+    weights = sum(dense_as(index_select(weight, 0, from_vector(classes_of_rows, {rows}, logits.device())), sums));
   }
 
   Run run(logits);
@@ -61,18 +62,22 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const CrossEnt
   if (reduced) {
     out = empty({}, sums, logits.device());
     run->reduce(run.context, kernels::Reduction::sum, reshaped(out, {1}).view(), losses.view());
-    if (options.reduction == LossReduction::mean) run->unary(run.context, UnaryFunction::mul_scalar, out.view(), out.view(), 1.0 / divisor, 0.0);
+    if (weighted) run->binary(run.context, kernels::BinaryFunction::div, out.view(), out.view(), weights.view());
+    else if (mean) run->unary(run.context, UnaryFunction::mul_scalar, out.view(), out.view(), 1.0 / divisor, 0.0);
   } else {
     out = reshaped(losses, row_shape);
   }
   return record("cross_entropy", out)
       .wrt(logits, [logits = saved(logits), lse = saved(lse), ids = saved(checked.ids), weight = saved(weight), ignore = options.ignore_index,
-                    smoothing = options.label_smoothing, divisor, reduced, matrix](const Tensor& g) {
+                    smoothing = options.label_smoothing, divisor, weights, reduced, matrix](const Tensor& g) {
         const Tensor& x = logits.get();
         Run backward_run(x);
         Tensor row_gradients = empty({matrix[0]}, g.dtype(), g.device());
-        backward_run->unary(backward_run.context, UnaryFunction::mul_scalar, row_gradients.view(),
-                            reduced ? detail::alias(g, g.layout().broadcast_to({matrix[0]})).view() : reshaped(dense(g), {matrix[0]}).view(), 1.0 / divisor, 0.0);
+        const Tensor upstream = reduced ? detail::alias(g, g.layout().broadcast_to({matrix[0]})) : reshaped(dense(g), {matrix[0]});
+        if (weights.defined())
+          backward_run->binary(backward_run.context, kernels::BinaryFunction::div, row_gradients.view(), upstream.view(), detail::alias(weights, weights.layout().broadcast_to({matrix[0]})).view());
+        else
+          backward_run->unary(backward_run.context, UnaryFunction::mul_scalar, row_gradients.view(), upstream.view(), 1.0 / divisor, 0.0);
         Tensor dx = empty(x.shape(), x.dtype(), x.device());
         backward_run->cross_entropy_backward(backward_run.context, reshaped(dx, matrix).view(), row_gradients.view(), reshaped(dense(x), matrix).view(), lse.get().view(),
                                              ids.get().view(), detail::optional_view(weight.get()), ignore, smoothing);

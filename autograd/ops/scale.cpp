@@ -2,6 +2,7 @@
 #include "autograd/ops/scale.h"
 
 #include "autograd/ops.h"
+#include "autograd/ops/helpers.h"
 #include "autograd/ops/support.h"
 
 namespace cambium {
@@ -39,6 +40,7 @@ Tensor scale_features(const Tensor& x, const Tensor& f) {
   constexpr std::string_view op = "scale_features";
   detail::check_float(op, "the input", x);
   detail::check_float(op, "the factor", f);
+  detail::check_same_device(op, x, f);
   check<DTypeError>(f.dtype() == x.dtype() || (f.dtype() == DType::f32 && item_size(x.dtype()) == 2), op, ": a factor of ", f.dtype(), " beside an input of ", x.dtype(),
                     ": it must be of the input's type, or float32 beside a 16-bit input");
   check<ShapeError>(x.rank() >= 1 && f.shape() == Shape{x.shape()[-1]}, op, ": expected input (…, N) and factor (N), found ", x.shape(), " and ", f.shape());

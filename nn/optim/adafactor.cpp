@@ -3,11 +3,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace cambium {
 
 namespace {
-double root_mean_square(const Tensor& x) { return x.count() == 0 ? 0.0 : std::sqrt(sum(square(x)).item() / static_cast<double>(x.count())); }
+// () on the tensor's device: a step waits for nothing.
+Tensor root_mean_square(const Tensor& x) { return sqrt(sum(square(x)) * (1.0 / static_cast<double>(std::max<std::int64_t>(1, x.count())))); }
+Tensor at_least(double least, const Tensor& x) { return clamp(x, least, std::numeric_limits<double>::infinity()); }
 }  // namespace
 
 Adafactor::Adafactor(std::vector<ParameterGroup> groups, const AdafactorConfig& config)
@@ -45,7 +48,7 @@ void Adafactor::update(std::span<Entry*> entries, const Rates& rates) {
     const DType sums = entry->state[0].dtype();
     Tensor parameter = to_dtype(entry->slot->tensor, sums);
     const Tensor gradient = to_dtype(entry->gradient, sums), squares = square(gradient) + config_.epsilon;
-    const double rate = base_rate * (config_.scale_parameter ? std::max(config_.epsilon_scale, root_mean_square(parameter)) : 1.0);
+    const Tensor rate = (config_.scale_parameter ? at_least(config_.epsilon_scale, root_mean_square(parameter)) : ones({}, sums, parameter.device())) * base_rate;
     Tensor update;
     if (gradient.rank() >= 2) {
       const Tensor row = entry->state[0] * beta2 + mean(squares, {-1}) * (1.0 - beta2), column = entry->state[1] * beta2 + mean(squares, {-2}) * (1.0 - beta2);
@@ -57,12 +60,12 @@ void Adafactor::update(std::span<Entry*> entries, const Rates& rates) {
       copy_into(entry->state[0], second);
       update = rsqrt(second) * gradient;
     }
-    update = update * (rate / std::max(1.0, root_mean_square(update) / config_.clip_threshold));
+    update = update * (rate / at_least(1.0, root_mean_square(update) * (1.0 / config_.clip_threshold)));
     if (config_.beta1) {
       update = entry->state.back() * *config_.beta1 + update * (1.0 - *config_.beta1);
       copy_into(entry->state.back(), update);
     }
-    if (rates.weight_decay != 0.0) parameter = parameter * (1.0 - rates.weight_decay * rate);
+    if (rates.weight_decay != 0.0) parameter = parameter - parameter * (rate * rates.weight_decay);
     copy_into(entry->slot->tensor, parameter - update);
   }
 }
