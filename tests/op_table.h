@@ -65,6 +65,12 @@ Tensor integers(const Shape& shape, std::uint64_t seed, std::int64_t low, std::i
 /// bool values, true with probability p.
 Tensor coins(const Shape& shape, std::uint64_t seed, double p = 0.5);
 
+/// Where rows make a tensor of no tensors: the device that a test runs them on.
+inline Device& created_on() {
+  static Device device{};
+  return device;
+}
+
 /// All rows. A family adds its function here and in op_table.cpp.
 std::vector<OpRow> pointwise_rows();
 std::vector<OpRow> binary_rows();

@@ -19,7 +19,7 @@ OpRow fixed(std::string name, std::string variant, std::function<Tensor(const In
 // Values on a coarse grid, so that some are equal.
 Tensor coarse(const Shape& shape, std::uint64_t seed) { return to_dtype(integers(shape, seed, -2, 3), DType::f64); }
 
-Tensor answer(bool value) { return scalar(value ? 1.0 : 0.0, DType::boolean); }
+Tensor answer(bool value) { return scalar(value ? 1.0 : 0.0, DType::boolean, created_on()); }
 Array answer(double value) {
   Array out(std::vector<std::int64_t>{});
   out.values[0] = value;
@@ -108,7 +108,7 @@ std::vector<OpRow> compare_rows() {
   finite.samples = {{uniform({0}, 1)}, {uniform({}, 2)}, {uniform({9, 5}, 3)}, {broken(4)}};
   finite.bad = {{[] { all_finite(arange(2)); }, "expected a floating type, found int64"}};
   rows.push_back(finite);
-  OpRow count = fixed("count_not_finite", "", [](const Inputs& x) { return scalar(static_cast<double>(count_not_finite(x[0])), DType::i64); },
+  OpRow count = fixed("count_not_finite", "", [](const Inputs& x) { return scalar(static_cast<double>(count_not_finite(x[0])), DType::i64, created_on()); },
                       [](const std::vector<Array>& x) { return answer(not_finite(x[0])); });
   count.samples = finite.samples;
   count.bad = {{[] { count_not_finite(arange(2)); }, "count_not_finite: expected a floating type, found int64"}};

@@ -25,18 +25,18 @@ Array units(std::int64_t n) { return Array(random_uniform({n}, kKey, 0.0, 1.0, D
 
 std::vector<OpRow> random_rows() {
   std::vector<OpRow> rows;
-  rows.push_back(draws("random_uniform", [] { return random_uniform({9}, kKey, -1.0, 3.0, DType::f64); }, [] { return map(units(9), [](double u) { return -1.0 + 4.0 * u; }); },
+  rows.push_back(draws("random_uniform", [] { return random_uniform({9}, kKey, -1.0, 3.0, DType::f64, created_on()); }, [] { return map(units(9), [](double u) { return -1.0 + 4.0 * u; }); },
                        {{[] { random_uniform({2}, kKey, 1.0, 0.0); }, "random_uniform: the lower bound 1 is above the upper bound 0"},
                         {[] { random_uniform({2}, kKey, 0.0, 1.0, DType::i64); }, "random_uniform: expected a floating type, found int64"}}));
-  rows.push_back(draws("random_normal", [] { return random_normal({9}, kKey, 2.0, 3.0, DType::f64); },
+  rows.push_back(draws("random_normal", [] { return random_normal({9}, kKey, 2.0, 3.0, DType::f64, created_on()); },
                        [] { return map(Array(random_normal({9}, kKey, 0.0, 1.0, DType::f64)), [](double z) { return 2.0 + 3.0 * z; }); },
                        {{[] { random_normal({2}, kKey, 0.0, -1.0); }, "random_normal: negative deviation -1"}}));
-  rows.push_back(draws("bernoulli", [] { return bernoulli({3, 7}, kKey, 0.3); }, [] {
+  rows.push_back(draws("bernoulli", [] { return bernoulli({3, 7}, kKey, 0.3, DType::f32, created_on()); }, [] {
     Array out = map(units(21), [](double u) { return u < 0.3 ? 1.0 : 0.0; });
     out.shape = {3, 7};
     return out;
   }, {{[] { bernoulli({2}, kKey, 1.5); }, "bernoulli: expected a probability, found 1.5"}}));
-  rows.push_back(draws("random_integers", [] { return random_integers({11}, kKey, -3, 4); }, [] { return map(units(11), [](double u) { return std::floor(u * 7.0) - 3.0; }); },
+  rows.push_back(draws("random_integers", [] { return random_integers({11}, kKey, -3, 4, created_on()); }, [] { return map(units(11), [](double u) { return std::floor(u * 7.0) - 3.0; }); },
                        {{[] { random_integers({2}, kKey, 3, 3); }, "random_integers: nothing lies in [3, 3)"}}));
   OpRow drawn{"multinomial", "", [](const Inputs& x) { return multinomial(x[0], kKey); }, [](const std::vector<Array>& x) {
     const std::int64_t rows_count = x[0].shape[0], classes = x[0].shape[1];

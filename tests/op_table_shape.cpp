@@ -89,7 +89,7 @@ void add_copies(std::vector<OpRow>& rows) {
   rows.push_back(keeping("clone", clone));
   rows.push_back(keeping("detach", detach));
   rows.back().differentiable = false;
-  rows.push_back(keeping("to_device", [](const Tensor& x) { return to_device(x, Device{}); }));
+  rows.push_back(keeping("to_device", [](const Tensor& x) { return to_device(x, created_on()); }));
   rows.push_back(keeping("to_dtype", [](const Tensor& x) { return to_dtype(x, x.defined() ? x.dtype() : DType::f32); }));
   OpRow widened = keeping("to_dtype", [](const Tensor& x) { return to_dtype(x, DType::f64); });
   widened.variant = "to float64";
@@ -106,7 +106,7 @@ void add_copies(std::vector<OpRow>& rows) {
   rows.push_back(truncated);
 
   OpRow written{"copy_into", "", [](const Inputs& x) {
-    const Tensor to = zeros(x[0].shape(), x[0].dtype());
+    const Tensor to = zeros(x[0].shape(), x[0].dtype(), x[0].device());
     copy_into(to, x[0]);
     return to;
   }, [](const std::vector<Array>& x) { return x[0]; }};
