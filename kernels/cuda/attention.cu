@@ -111,9 +111,9 @@ AttentionProblem problem_of(const Strided& q, const Strided& k, const Strided& v
 bool on_tensor_cores(const Context& context, const Strided& q, bool backward) {
   if ((q.dtype != DType::bf16 && q.dtype != DType::f16) || q.shape[3] > kMostTensorDim) return false;
   const AttentionRoute route = chosen_route;
-  if (route != AttentionRoute::automatic) return route == AttentionRoute::tensor_cores;
+  if (route == AttentionRoute::multiply_add) return false;
   const Properties& properties = properties_of(context.device);
-  if (properties.major < 8 && q.dtype == DType::bf16) return false;
+  if (route == AttentionRoute::automatic && properties.major < 8 && q.dtype == DType::bf16) return false;
   const int dim = static_cast<int>(q.shape[3]);
   return (backward ? attention_backward_tensor_core_bytes(dim) : attention_forward_tensor_core_bytes(dim)) <= properties.shared_bytes;
 }
