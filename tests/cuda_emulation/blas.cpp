@@ -13,7 +13,6 @@
 #include <vector>
 
 extern "C" {
-void sgemm_(const char*, const char*, const int*, const int*, const int*, const float*, const float*, const int*, const float*, const int*, const float*, float*, const int*);
 void dgemm_(const char*, const char*, const int*, const int*, const int*, const double*, const double*, const int*, const double*, const int*, const double*, double*, const int*);
 }
 
@@ -37,19 +36,17 @@ float tf32(float v) {
   return (bits & 0x7F800000U) == 0x7F800000U ? v : std::bit_cast<float>((bits + 0x1000U) & 0xFFFFE000U);
 }
 
-template <class A>
-A load(const void* p, cudaDataType t, std::size_t i) {
+double load(const void* p, cudaDataType t, std::size_t i) {
   switch (t) {
-    case CUDA_R_64F: return static_cast<A>(static_cast<const double*>(p)[i]);
-    case CUDA_R_32F: return static_cast<A>(static_cast<const float*>(p)[i]);
-    case CUDA_R_16F: return static_cast<A>(__half2float(static_cast<const __half*>(p)[i]));
-    default: return static_cast<A>(__bfloat162float(static_cast<const __nv_bfloat16*>(p)[i]));
+    case CUDA_R_64F: return static_cast<const double*>(p)[i];
+    case CUDA_R_32F: return static_cast<double>(static_cast<const float*>(p)[i]);
+    case CUDA_R_16F: return static_cast<double>(__half2float(static_cast<const __half*>(p)[i]));
+    default: return static_cast<double>(__bfloat162float(static_cast<const __nv_bfloat16*>(p)[i]));
   }
 }
-template <class A>
-void store(void* p, cudaDataType t, std::size_t i, A v) {
+void store(void* p, cudaDataType t, std::size_t i, double v) {
   switch (t) {
-    case CUDA_R_64F: static_cast<double*>(p)[i] = static_cast<double>(v); break;
+    case CUDA_R_64F: static_cast<double*>(p)[i] = v; break;
     case CUDA_R_32F: static_cast<float*>(p)[i] = static_cast<float>(v); break;
     case CUDA_R_16F: static_cast<__half*>(p)[i] = __float2half(static_cast<float>(v)); break;
     default: static_cast<__nv_bfloat16*>(p)[i] = __float2bfloat16(static_cast<float>(v));
@@ -69,45 +66,38 @@ struct Product {
   const void* alpha;
   const void* beta;
   Matrix a, b, c;
-  bool wide;  // sums, alpha and beta in double
+  bool wide;  // alpha and beta are double
   bool round;  // float32 operands to TF32
 };
 
-void blas(char ta, char tb, int m, int n, int k, float alpha, const float* a, int lda, const float* b, int ldb, float* c) {
-  const float zero = 0;
-  sgemm_(&ta, &tb, &m, &n, &k, &alpha, a, &lda, b, &ldb, &zero, c, &m);
-}
-void blas(char ta, char tb, int m, int n, int k, double alpha, const double* a, int lda, const double* b, int ldb, double* c) {
-  const double zero = 0;
-  dgemm_(&ta, &tb, &m, &n, &k, &alpha, a, &lda, b, &ldb, &zero, c, &m);
-}
-
-/// C = alpha op(A) op(B) + beta C. C is not read if beta is 0, A and B are not read if alpha is.
-template <class A>
-void multiply(const Product& p, A alpha, A beta) {
+/// C = alpha op(A) op(B) + beta C. C is not read if beta is 0, A and B are not read if alpha is. Sums of every type are made in double: what cuBLAS's own order is nobody knows, and
+/// results do not depend on which machine the emulator runs on.
+void multiply(const Product& p, double alpha, double beta) {
   const bool swap_a = p.transpose_a != CUBLAS_OP_N, swap_b = p.transpose_b != CUBLAS_OP_N;
   const int rows_a = swap_a ? p.k : p.m, columns_a = swap_a ? p.m : p.k, rows_b = swap_b ? p.n : p.k, columns_b = swap_b ? p.k : p.n;
   const auto count = [](int r, int c) { return static_cast<std::size_t>(r) * static_cast<std::size_t>(c); };
-  std::vector<A> a(count(rows_a, columns_a)), b(count(rows_b, columns_b)), sums(count(p.m, p.n));
-  const auto take = [&](std::vector<A>& to, const Matrix& x, int rows, int columns, std::int64_t item) {
+  std::vector<double> a(count(rows_a, columns_a)), b(count(rows_b, columns_b)), sums(count(p.m, p.n));
+  const auto take = [&](std::vector<double>& to, const Matrix& x, int rows, int columns, std::int64_t item) {
     for (int j = 0; j < columns; ++j)
       for (int i = 0; i < rows; ++i) {
-        const A v = load<A>(x.data, x.type, static_cast<std::size_t>(item * x.stride + j * x.leading + i));
-        to[count(j, rows) + static_cast<std::size_t>(i)] = p.round ? static_cast<A>(tf32(static_cast<float>(v))) : v;
+        const double v = load(x.data, x.type, static_cast<std::size_t>(item * x.stride + j * x.leading + i));
+        to[count(j, rows) + static_cast<std::size_t>(i)] = p.round ? static_cast<double>(tf32(static_cast<float>(v))) : v;
       }
   };
   for (std::int64_t item = 0; item < p.batch; ++item) {
-    std::fill(sums.begin(), sums.end(), A(0));
-    if (alpha != A(0) && p.k > 0) {
+    std::fill(sums.begin(), sums.end(), 0.0);
+    if (alpha != 0 && p.k > 0) {
       take(a, p.a, rows_a, columns_a, item);
       take(b, p.b, rows_b, columns_b, item);
-      blas(swap_a ? 'T' : 'N', swap_b ? 'T' : 'N', p.m, p.n, p.k, alpha, a.data(), rows_a, b.data(), rows_b, sums.data());
+      const char ta = swap_a ? 'T' : 'N', tb = swap_b ? 'T' : 'N';
+      const double zero = 0;
+      dgemm_(&ta, &tb, &p.m, &p.n, &p.k, &alpha, a.data(), &rows_a, b.data(), &rows_b, &zero, sums.data(), &p.m);
     }
     for (int j = 0; j < p.n; ++j)
       for (int i = 0; i < p.m; ++i) {
         const auto at = static_cast<std::size_t>(item * p.c.stride + j * p.c.leading + i);
-        const A before = beta == A(0) ? A(0) : beta * load<A>(p.c.data, p.c.type, at);
-        store<A>(p.c.data, p.c.type, at, sums[count(j, p.m) + static_cast<std::size_t>(i)] + before);
+        const double before = beta == 0 ? 0 : beta * load(p.c.data, p.c.type, at);
+        store(p.c.data, p.c.type, at, sums[count(j, p.m) + static_cast<std::size_t>(i)] + before);
       }
   }
 }
@@ -139,8 +129,7 @@ cublasStatus_t run(cublasContext* handle, Product p) {
   enqueue(handle->stream, [=] {
     const DeviceVisible visible;
     const double a = on_device ? scalar(p.alpha) : alpha, b = on_device ? scalar(p.beta) : beta;
-    if (p.wide) multiply<double>(p, a, b);
-    else multiply<float>(p, static_cast<float>(a), static_cast<float>(b));
+    multiply(p, a, b);
   });
   return CUBLAS_STATUS_SUCCESS;
 }
