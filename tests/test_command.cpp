@@ -1,4 +1,4 @@
-// The `cambium` command as a process: exit codes, one-line errors, JSON answers, a whole round of training, and a signal.
+// The `cambium` command as a process: exit codes, one-line errors, JSON answers, a whole round of training, and a signal. CAMBIUM_TEST_DEVICE chooses another device than the CPU.
 #include <doctest/doctest.h>
 
 #include <fcntl.h>
@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <map>
+#include <set>
 
 #include "nn/models/model.h"
 #include "peft/peft_model.h"
@@ -27,6 +28,11 @@ struct Outcome {
   std::string out, err;
 };
 
+Device test_device() {
+  const char* device = std::getenv("CAMBIUM_TEST_DEVICE");
+  return device == nullptr ? Device{} : parse_device(device);
+}
+
 /// Runs the command; sends SIGINT as soon as `interrupt_at` stands in what it writes to standard error.
 Outcome run(const std::vector<std::string>& arguments, const std::string& interrupt_at = "") {
   const char* program = std::getenv("CAMBIUM_COMMAND");
@@ -37,6 +43,8 @@ Outcome run(const std::vector<std::string>& arguments, const std::string& interr
   if (pipe(pipe_ends) != 0) throw std::runtime_error("pipe");
   std::vector<std::string> texts = {program};
   texts.insert(texts.end(), arguments.begin(), arguments.end());
+  static const std::set<std::string> computing{"train", "eval", "generate", "logits"};
+  if (test_device() != Device{} && !arguments.empty() && computing.contains(arguments[0])) texts.insert(texts.end(), {"--device", std::getenv("CAMBIUM_TEST_DEVICE")});
   std::vector<char*> pointers;
   for (std::string& text : texts) pointers.push_back(text.data());
   pointers.push_back(nullptr);
@@ -202,8 +210,10 @@ TEST_CASE("train, eval, logits, merge, inspect") {
   };
   ModelInput input;
   input.input_ids = from_vector(std::vector<std::int64_t>{1, 5, 9, 2, 8, 30}, {2, 3});
-  CHECK(logits({}) == tiny_llama()->forward(input).logits.to_vector<float>());
-  CHECK(logits({"--adapter", adapter + "=x"}) == PeftModel::from_pretrained(tiny_llama(), adapter).forward(input).logits.to_vector<float>());
+  const auto model = tiny_llama();
+  model->to(test_device());
+  CHECK(logits({}) == model->forward(input).logits.to_vector<float>());
+  CHECK(logits({"--adapter", adapter + "=x"}) == PeftModel::from_pretrained(model, adapter).forward(input).logits.to_vector<float>());
   const std::string outside = f.folder.write("outside.json", R"({"input_ids": [[1, 40]]})");
   CHECK(contains(error_line({"logits", "--model", f.model, "--ids", outside, "--out", "x"}, 1), "token id 40"));
 

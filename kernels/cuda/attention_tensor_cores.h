@@ -104,7 +104,7 @@ __device__ __forceinline__ void clear_tiles(float (&x)[kTiles][4]) {
 template <class T>
 __device__ __forceinline__ void write_pair(T* to, int d, int dim, bool pairs, float low, float high) {
   if (pairs && d < dim) {
-    *reinterpret_cast<std::uint32_t*>(to + d) = pack_pair<T>(low, high);
+    *as_vector<std::uint32_t>(to + d) = pack_pair<T>(low, high);
     return;
   }
   if (d < dim) to[d] = convert_to<T>(low);

@@ -48,9 +48,9 @@ struct alignas(sizeof(T) * N) Pack {
 template <class T> inline constexpr int kPack = 16 / static_cast<int>(sizeof(T));
 
 template <int N, class T>
-__device__ __forceinline__ Pack<T, N> load_pack(const T* p) { return *reinterpret_cast<const Pack<T, N>*>(p); }
+__device__ __forceinline__ Pack<T, N> load_pack(const T* p) { return *as_vector<const Pack<T, N>>(p); }
 template <int N, class T>
-__device__ __forceinline__ void store_pack(T* p, const Pack<T, N>& pack) { *reinterpret_cast<Pack<T, N>*>(p) = pack; }
+__device__ __forceinline__ void store_pack(T* p, const Pack<T, N>& pack) { *as_vector<Pack<T, N>>(p) = pack; }
 
 /// True if every row of a dense (R, n) matrix of T can be read in packs of N.
 template <class T>

@@ -13,7 +13,7 @@ constexpr int kFour = 4;  // elements of a thread: neighbours, which share their
 using Byte = std::uint8_t;
 
 // Blocks have an even number of bytes, so halves in them are aligned.
-__device__ __forceinline__ float half_at(const Byte* bytes) { return convert_to<float>(*reinterpret_cast<const float16*>(bytes)); }
+__device__ __forceinline__ float half_at(const Byte* bytes) { return convert_to<float>(*as_vector<const float16>(bytes)); }
 
 // Four elements: scale times integers, plus an offset.
 struct Four {

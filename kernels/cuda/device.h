@@ -14,13 +14,22 @@
 #define KSHARED_DYN(name, ...)                                              \
   extern __shared__ __align__(16) unsigned char cambium_dynamic_shared[];   \
   auto* name = reinterpret_cast<__VA_ARGS__*>(cambium_dynamic_shared)
+/// The emulator's check that p is a multiple of `bytes`.
+#define KALIGNED(p, bytes) static_cast<void>(0)
 #else
-#include "emulated_device.h"  // the same two macros, and everything else
+#include "emulated_device.h"  // the same macros, and everything else
 #endif
 
 #include "kernels/error.h"
 
 namespace cambium::kernels::cuda {
+
+/// The elements at p as one vector, which p has to be aligned to. All vectors are read and written through here, so that the emulator sees those that are not.
+template <class V, class T>
+__device__ __forceinline__ V* as_vector(T* p) {
+  KALIGNED(p, alignof(V));
+  return reinterpret_cast<V*>(p);
+}
 
 /// A kernel and its name in the source; made by KERNEL.
 template <class... P>

@@ -209,9 +209,9 @@ TEST_CASE("to(device) and back: values, ties, gradients, adapters") {
     peft.to(device);
     INFO(device);
     CHECK(peft.device() == device);
-    for (const auto& [name, slot] : peft.named_parameters()) {
-      INFO(name);
-      CHECK(slot->tensor.device() == device);
+    for (const NamedParameter& parameter : peft.named_parameters()) {
+      INFO(parameter.first);
+      CHECK(parameter.second->tensor.device() == device);
     }
     CHECK(values_of(peft) == values);
     std::size_t i = 0;
@@ -266,16 +266,16 @@ TEST_CASE("an optimizer's state goes where its parameters are") {
   // The state of the CPU is taken on by the device's optimizer.
   for (std::size_t i = 0; i < host->trainable_parameters().size(); ++i) device->trainable_parameters()[i].second->tensor = to_device(detach(host->trainable_parameters()[i].second->tensor), kGpu).set_requires_grad(true);
   on_device.load_state(on_host.state());
-  for (const auto& [name, tensor] : on_device.state()) {
-    INFO(name);
-    if (!name.ends_with(".step")) CHECK(tensor.device() == kGpu);
+  for (const auto& state : on_device.state()) {
+    INFO(state.first);
+    if (!state.first.ends_with(".step")) CHECK(state.second.device() == kGpu);
   }
   step(*host, on_host);
   step(*device, on_device);
   for (std::size_t i = 0; i < host->trainable_parameters().size(); ++i) {
-    const auto [name, slot] = host->trainable_parameters()[i];
-    INFO(name);
-    CHECK(difference_of(slot->tensor, to_device(device->trainable_parameters()[i].second->tensor, Device{})) <= 1e-5);
+    const NamedParameter parameter = host->trainable_parameters()[i];
+    INFO(parameter.first);
+    CHECK(difference_of(parameter.second->tensor, to_device(device->trainable_parameters()[i].second->tensor, Device{})) <= 1e-5);
   }
   // A model that moves under its optimizer takes the state along.
   device->to(Device{});

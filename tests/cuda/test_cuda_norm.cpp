@@ -122,7 +122,8 @@ TEST_CASE("norms without some of their outputs, and without rows") {
 TEST_CASE("softmax") {
   for (const DType dtype : kFloats) {
     const std::vector<std::pair<std::int64_t, std::int64_t>> shapes{{1, 1}, {9, 5}, {17, 33}, {3, 300}, {3, 2048}, {3, 2049}, {3, 6000}, {0, 4}};
-    for (const auto& [rows, n] : shapes) {
+    for (const auto& shape : shapes) {
+      const std::int64_t rows = shape.first, n = shape.second;
       for (const bool logarithm : {false, true}) {
         CAPTURE(dtype);
         CAPTURE(n);

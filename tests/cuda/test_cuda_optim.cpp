@@ -72,16 +72,12 @@ void compare_step(std::int64_t skip, int states, Step&& step) {
 }  // namespace
 
 TEST_CASE("AdamW steps all tensors at once") {
-  for (const kemu::Order order : {kemu::Order::forward, kemu::Order::reverse, kemu::Order::random}) {
-    kemu::settings().order = order;
-    for (const std::int64_t skip : {0, 1}) {
-      for (const std::int64_t number : {1, 7}) {
-        const AdamWOptions options{0.01, 0.9, 0.99, 1e-6, 0.1, number};
-        compare_step(skip, 2, [&](const Kernels& k, Context& c, const OptimizerTensor* tensors, int n) { k.adamw(c, tensors, n, options); });
-      }
+  for (const std::int64_t skip : {0, 1}) {
+    for (const std::int64_t number : {1, 7}) {
+      const AdamWOptions options{0.01, 0.9, 0.99, 1e-6, 0.1, number};
+      compare_step(skip, 2, [&](const Kernels& k, Context& c, const OptimizerTensor* tensors, int n) { k.adamw(c, tensors, n, options); });
     }
   }
-  kemu::settings().order = kemu::Order::forward;
 }
 
 TEST_CASE("SGD with and without momentum, dampening and Nesterov's look ahead") {
@@ -89,6 +85,39 @@ TEST_CASE("SGD with and without momentum, dampening and Nesterov's look ahead") 
                                     SgdOptions{0.1, 0.9, 0, 0.01, true, false}})
     for (const std::int64_t skip : {0, 1})
       compare_step(skip, options.momentum != 0 ? 1 : 0, [&](const Kernels& k, Context& c, const OptimizerTensor* tensors, int n) { k.sgd(c, tensors, n, options); });
+}
+
+TEST_CASE("steps and scaling give the same bits in every order of threads and blocks") {
+  const auto bits_after = [](const auto& step) {
+    Lists host;
+    std::vector<std::deque<DeviceArray>> device(4);
+    for (std::size_t i = 0; i < 4; ++i)
+      for (const Array& a : host.operands[i]) device[i].emplace_back(a);
+    std::vector<OptimizerTensor> tensors;
+    for (std::size_t k = 0; k < host.size(); ++k) tensors.push_back({device[0][k], device[1][k], device[2][k], device[3][k]});
+    step(tensors);
+    std::vector<std::vector<std::byte>> bits;
+    for (const auto& arrays : device)
+      for (const DeviceArray& a : arrays) bits.push_back(a.fetch().bytes());
+    return bits;
+  };
+  const auto check = [&](const auto& step) {
+    std::vector<std::vector<std::byte>> first;
+    for (const kemu::Order order : {kemu::Order::forward, kemu::Order::reverse, kemu::Order::random}) {
+      kemu::settings().order = order;
+      const auto bits = bits_after(step);
+      kemu::settings().order = kemu::Order::forward;
+      CHECK((first.empty() || bits == first));
+      first = bits;
+    }
+  };
+  check([](const std::vector<OptimizerTensor>& tensors) { cuda::table().adamw(gpu(), tensors.data(), static_cast<int>(tensors.size()), AdamWOptions{0.01, 0.9, 0.99, 1e-6, 0.1, 7}); });
+  check([](const std::vector<OptimizerTensor>& tensors) { cuda::table().sgd(gpu(), tensors.data(), static_cast<int>(tensors.size()), SgdOptions{0.1, 0.9, 0.1, 0.01, true, false}); });
+  check([](const std::vector<OptimizerTensor>& tensors) {
+    std::vector<Strided> gradients;
+    for (const OptimizerTensor& t : tensors) gradients.push_back(t.gradient);
+    cuda::table().scale_all(gpu(), gradients.data(), static_cast<int>(gradients.size()), 0.37);
+  });
 }
 
 TEST_CASE("gradients of another type are refused") {

@@ -62,6 +62,7 @@ void async_copy(void* to, const void* from, std::size_t bytes, std::size_t sourc
 void async_commit();
 void async_wait(int pending_groups);
 void check_shared(const void* p, std::size_t bytes, std::size_t alignment, const char* what, const char* file, int line);
+void check_vector(const void* p, std::size_t alignment, const char* file, int line);
 int capability();
 [[noreturn]] void fail_thread(const char* file, int line, const char* format, ...) __attribute__((format(printf, 3, 4)));
 
@@ -126,6 +127,7 @@ inline void __syncwarp(unsigned mask = ~0U, KEMU_HERE) { ::kemu::warp_op(::kemu:
 inline void __threadfence() { ::kemu::thread_fence(); }
 inline void __threadfence_block() { ::kemu::thread_fence(); }
 inline void __threadfence_system() { ::kemu::thread_fence(); }
+#define KALIGNED(p, bytes) ::kemu::check_vector(p, bytes, __FILE__, __LINE__)
 #define __trap() ::kemu::fail_thread(__FILE__, __LINE__, "__trap()")
 
 template <class T> T __shfl_sync(unsigned mask, T value, int lane, int width = 32, KEMU_HERE) {

@@ -2,7 +2,7 @@
 """What has to hold of the CUDA kernels beyond their tests; see docs/cuda-emulation.md.
 
 gates.py kernels                 names of all __global__ functions, one a line
-gates.py sources                 no asm outside ptx.h, no <<<, no __shared__ or __CUDA_ARCH__ outside device.h and ptx.h, __launch_bounds__ on every
+gates.py sources                 no asm outside ptx.h, no <<<, no __shared__ or __CUDA_ARCH__ outside device.h and ptx.h, no cast of pointers, __launch_bounds__ on every
                                  kernel, every kernel launched through KERNEL, no call of CUDA's libraries outside kernels/cuda
 gates.py launched LOG...         every kernel was launched by the tests that wrote KEMU_LOG, in blocks within its launch bounds
 gates.py resources REPORT...     what ptxas -v said: registers times threads fit, static shared memory is within 48 KiB; --spills: and nothing is spilled
@@ -96,6 +96,7 @@ def check_sources():
         refuse(path, code, r"<<<", "kernels are launched by launch()")
         if path.name not in ("device.h", "ptx.h"):
             refuse(path, code, r"\b__shared__\b", "shared memory is declared by KSHARED and KSHARED_DYN")
+            refuse(path, code, r"\breinterpret_cast<(?!std::uintptr_t>)", "vectors are accessed through as_vector(), which the emulator checks")
             refuse(path, code, r"\b__CUDA(_ARCH|CC)__\b", "code for one compiler or chip belongs in device.h or ptx.h: nothing else may escape the emulator")
     for path in sources(HOUSES):
         if BACKEND not in path.parents:

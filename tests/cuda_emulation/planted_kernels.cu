@@ -7,6 +7,7 @@
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/ptx.h"
 
+using cambium::kernels::cuda::as_vector;
 using cambium::kernels::cuda::launch;
 namespace ptx = cambium::kernels::cuda::ptx;
 
@@ -180,7 +181,7 @@ __global__ void __launch_bounds__(64) last_block_kernel(const float* x, float* p
 template <Bug bug>
 __global__ void __launch_bounds__(32) vector_copy_kernel(const float* x, float* y) {
   const int at = static_cast<int>(threadIdx.x) * 4 + (bug == Bug::misaligned ? 1 : 0);
-  *reinterpret_cast<float4*>(y + at) = *reinterpret_cast<const float4*>(x + at);
+  *as_vector<float4>(y + at) = *as_vector<const float4>(x + at);
 }
 
 __global__ void __launch_bounds__(64) add_one_kernel(float* x) { x[threadIdx.x] += 1; }

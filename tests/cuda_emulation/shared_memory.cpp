@@ -102,6 +102,10 @@ void check_shared(const void* p, std::size_t bytes, std::size_t alignment, const
   fail_thread(file, line, "%s: the address is not inside a shared array", what);
 }
 
+void check_vector(const void* p, std::size_t alignment, const char* file, int line) {
+  if (reinterpret_cast<std::uintptr_t>(p) % alignment != 0) fail_thread(file, line, "a vector access that is not aligned to %zu bytes", alignment);
+}
+
 void async_copy(void* to, const void* from, std::size_t bytes, std::size_t source_bytes, const char* file, int line) {
   Fiber* fiber = me();
   check_shared(to, bytes, bytes, "cp.async", file, line);

@@ -86,7 +86,7 @@ const std::vector<Planted> kPlanted{
     {"uninitialised_shared", "WRONG", "WRONG", "WRONG", "WRONG"},
     {"missing_output", "WRONG", "WRONG", "WRONG", "WRONG"},
     {"past_global", "write past the end of a device allocation of 3200 bytes", "write past the end", "AddressSanitizer: heap-buffer-overflow", "*"},
-    {"misaligned", "a vector access that is not aligned", "a vector access that is not aligned", "misaligned address", "*"},
+    {"misaligned", "a vector access that is not aligned to 16 bytes", "a vector access that is not aligned", "a vector access that is not aligned", "a vector access that is not aligned"},
     {"missing_atomic", "", "", "", kRace},
     {"missing_atomic_after_barrier", "", "", "", kRace},
     {"barrier_after_exit", "__syncthreads", "__syncthreads", "__syncthreads", "__syncthreads"},
