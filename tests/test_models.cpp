@@ -117,7 +117,8 @@ TEST_CASE("a prompt computed once stands before all rows as if it were repeated 
     second.past = &past;
     const Tensor found = model->forward(second).logits;
     CHECK(difference(found, expected) <= kTolerance);
-    CHECK(difference(grad(sum(mul(found, upstream)), embeds), expected_gradient) <= 1e-4);
+    // Both sum some hundred products in another order: as many roundings of the largest gradient at most.
+    CHECK(difference(grad(sum(mul(found, upstream)), embeds), expected_gradient) <= 256 * 0x1p-24 * amax(abs(expected_gradient)).item());
 
     NoGrad no_grad;
     const auto cache = model->make_cache(2, 5);

@@ -1,4 +1,5 @@
 // Matrix products with few columns (x Aᵀ of LoRA, gradients of A and B) and with short sums (· Bᵀ): limited by memory, operands of any float types.
+// Multiply-adds are written out, so that the emulator rounds as seldom as the device: gradients of few terms cancel.
 #include <algorithm>
 
 #include "kernels/cuda/gemm_finish.h"
@@ -41,8 +42,8 @@ __global__ void __launch_bounds__(kThreads) few_columns_kernel(MatrixProduct p, 
       const float b0 = b_tile[k][column], b1 = b_tile[k][column + 1];
       for (int i = 0; i < kPerThread; ++i) {
         const float a = a_tile[k][row + i];
-        sums[i][0] += a * b0;
-        sums[i][1] += a * b1;
+        sums[i][0] = __fmaf_rn(a, b0, sums[i][0]);
+        sums[i][1] = __fmaf_rn(a, b1, sums[i][1]);
       }
     }
     __syncthreads();
@@ -83,8 +84,8 @@ __global__ void __launch_bounds__(kThreads) short_sums_kernel(MatrixProduct p) {
 #pragma unroll
     for (int k = 0; k < Terms; ++k) {
       const float a = a_tile[i][k];
-      sums[0] += a * b[0][k];
-      sums[1] += a * b[1][k];
+      sums[0] = __fmaf_rn(a, b[0][k], sums[0]);
+      sums[1] = __fmaf_rn(a, b[1][k], sums[1]);
     }
     for (int c = 0; c < 2; ++c)
       if (columns[c] < p.N) finish_element<float>(p, item, first_row + i, columns[c], sums[c]);

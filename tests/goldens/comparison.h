@@ -21,8 +21,6 @@ class Comparison {
 
   const std::string& name() const { return name_; }
   bool passed() const;
-  /// The same, but errors of this kind may be `factor` times their tolerance.
-  bool passed_with(const std::string& kind, double factor) const;
   /// "gpt2-lora ok: logits 3.1e-06 <= 7.6e-05, …"
   std::string line() const;
 
