@@ -71,7 +71,7 @@ inline Device& created_on() {
   return device;
 }
 
-/// All rows. A family adds its function here and in op_table.cpp.
+/// All rows. A family adds its function here and in op_table_checks.cpp.
 std::vector<OpRow> pointwise_rows();
 std::vector<OpRow> binary_rows();
 std::vector<OpRow> compare_rows();

@@ -75,7 +75,7 @@ fetch_sentencepiece() { # the three .model files of sentencepiece's own tests (3
     say "downloading the sources of sentencepiece (4 MB) from PyPI"
     local work
     work=$(mktemp -d)
-    python3 -m pip download -q --no-deps --no-binary :all: --disable-pip-version-check -d "$work" sentencepiece==0.2.3 >&2
+    python3 -m pip download -q --no-deps --no-binary sentencepiece --disable-pip-version-check -d "$work" sentencepiece==0.2.3 >&2
     echo "$sum  $work/sentencepiece-0.2.3.tar.gz" | sha256sum -c --quiet >&2
     tar xzf "$work/sentencepiece-0.2.3.tar.gz" -C "$work" --wildcards '*/test/*.model'
     rm -rf "$folder" "$folder.part"
