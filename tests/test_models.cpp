@@ -15,7 +15,7 @@ using namespace cambium::test;
 
 namespace {
 
-std::shared_ptr<PretrainedModel> make(const std::string& config) { return AutoModelForCausalLM::from_config(config, RandomKey{7, 0}); }
+std::shared_ptr<PretrainedModel> make(const std::string& config, DType dtype = DType::f32) { return AutoModelForCausalLM::from_config(config, RandomKey{7, 0}, {.dtype = dtype}); }
 
 Tensor ids(const std::vector<std::int64_t>& values, std::int64_t rows = 1) { return from_vector(values, {rows, static_cast<std::int64_t>(values.size()) / rows}); }
 
@@ -91,66 +91,68 @@ TEST_CASE("packed and padded rows are what each is alone") {
 TEST_CASE("a prompt computed once stands before all rows as if it were repeated in each") {
   for (const std::string& config : decoder_configs()) {
     INFO(config);
-    const auto model = make(config);
-    const std::vector<std::int64_t> prompt{7, 8, 9}, a{3, 14, 15, 9, 26}, b{5, 35, 8, 1, 2};
-    const auto after = [&](const std::vector<std::int64_t>& row) {
-      std::vector<std::int64_t> out = prompt;
-      out.insert(out.end(), row.begin(), row.end());
-      return out;
-    };
-    const Tensor table = model->named_parameters().front().second->tensor;
-    const Tensor embeds = detach(embedding(ids(prompt), table)).set_requires_grad(true), upstream = random_normal({2, 5, 50}, RandomKey{3, 0});
+    for (const DType dtype : {DType::f32, DType::f64}) {
+      const auto model = make(config, dtype);
+      const std::vector<std::int64_t> prompt{7, 8, 9}, a{3, 14, 15, 9, 26}, b{5, 35, 8, 1, 2};
+      const auto after = [&](const std::vector<std::int64_t>& row) {
+        std::vector<std::int64_t> out = prompt;
+        out.insert(out.end(), row.begin(), row.end());
+        return out;
+      };
+      const Tensor table = model->named_parameters().front().second->tensor;
+      const Tensor embeds = detach(embedding(ids(prompt), table)).set_requires_grad(true), upstream = random_normal({2, 5, 50}, RandomKey{3, 0}, 0.0, 1.0, dtype);
 
-    // Whole rows, every one with its own copy of the prompt's embeddings.
-    ModelInput whole;
-    whole.inputs_embeds = cat({broadcast_to(embeds, {2, 3, 16}), embedding(ids({3, 14, 15, 9, 26, 5, 35, 8, 1, 2}, 2), table)}, 1);
-    const Tensor expected = slice(model->forward(whole).logits, 1, 3);
-    const Tensor expected_gradient = grad(sum(mul(expected, upstream)), embeds);
+      // Whole rows, every one with its own copy of the prompt's embeddings.
+      ModelInput whole;
+      whole.inputs_embeds = cat({broadcast_to(embeds, {2, 3, 16}), embedding(ids({3, 14, 15, 9, 26, 5, 35, 8, 1, 2}, 2), table)}, 1);
+      const Tensor expected = slice(model->forward(whole).logits, 1, 3);
+      const Tensor expected_gradient = grad(sum(mul(expected, upstream)), embeds);
 
-    ModelInput first, second;
-    first.inputs_embeds = embeds;
-    first.want_past = true;
-    first.want_logits = false;
-    const Past past = model->forward(first).past;
-    CHECK(past.length() == 3);
-    second.input_ids = ids({3, 14, 15, 9, 26, 5, 35, 8, 1, 2}, 2);
-    second.past = &past;
-    const Tensor found = model->forward(second).logits;
-    CHECK(difference(found, expected) <= kTolerance);
-    // Both sum some hundred products in another order: as many roundings of the largest gradient at most.
-    CHECK(difference(grad(sum(mul(found, upstream)), embeds), expected_gradient) <= 256 * 0x1p-24 * amax(abs(expected_gradient)).item());
+      ModelInput first, second;
+      first.inputs_embeds = embeds;
+      first.want_past = true;
+      first.want_logits = false;
+      const Past past = model->forward(first).past;
+      CHECK(past.length() == 3);
+      second.input_ids = ids({3, 14, 15, 9, 26, 5, 35, 8, 1, 2}, 2);
+      second.past = &past;
+      const Tensor found = model->forward(second).logits;
+      CHECK(difference(found, expected) <= kTolerance);
+      // Both sum some hundred products in another order: as many roundings of the largest gradient at most, which float64 asks for in earnest.
+      CHECK(difference(grad(sum(mul(found, upstream)), embeds), expected_gradient) <= 256 * (dtype == DType::f64 ? 0x1p-53 : 0x1p-24) * amax(abs(expected_gradient)).item());
 
-    NoGrad no_grad;
-    const auto cache = model->make_cache(2, 5);
-    for (const auto& [from, to] : {std::pair<std::int64_t, std::int64_t>{0, 3}, {3, 4}, {4, 5}}) {
-      ModelInput part = second;
-      part.input_ids = slice(second.input_ids, 1, from, to);
-      part.cache = cache.get();
-      CHECK(difference(model->forward(part).logits, slice(expected, 1, from, to)) <= kTolerance);
-    }
-    ModelInput packed = second;
-    packed.input_ids = reshape(second.input_ids, {1, 10});
-    packed.starts = from_vector(std::vector<std::int32_t>{0, 5, 10}, {3});
-    CHECK(difference(reshape(model->forward(packed).logits, {2, 5, 50}), expected) <= kTolerance);
+      NoGrad no_grad;
+      const auto cache = model->make_cache(2, 5);
+      for (const auto& [from, to] : {std::pair<std::int64_t, std::int64_t>{0, 3}, {3, 4}, {4, 5}}) {
+        ModelInput part = second;
+        part.input_ids = slice(second.input_ids, 1, from, to);
+        part.cache = cache.get();
+        CHECK(difference(model->forward(part).logits, slice(expected, 1, from, to)) <= kTolerance);
+      }
+      ModelInput packed = second;
+      packed.input_ids = reshape(second.input_ids, {1, 10});
+      packed.starts = from_vector(std::vector<std::int32_t>{0, 5, 10}, {3});
+      CHECK(difference(reshape(model->forward(packed).logits, {2, 5, 50}), expected) <= kTolerance);
 
-    // Padding between the past and the text takes places of a window, as in the reference.
-    if (config.find("sliding_window") != std::string::npos) continue;
-    ModelInput padded = second;
-    padded.input_ids = ids({3, 14, 15, 9, 26, 0, 0, 5, 35, 8}, 2);
-    padded.attention_mask = ids({1, 1, 1, 1, 1, 0, 0, 1, 1, 1}, 2);
-    padded.position_ids = ids({3, 4, 5, 6, 7, 3, 3, 3, 4, 5}, 2);
-    CHECK(difference(slice(slice(model->forward(padded).logits, 0, 1), 1, 2), slice(slice(expected, 0, 1), 1, 0, 3)) <= kTolerance);
+      // Padding between the past and the text takes places of a window, as in the reference.
+      if (config.find("sliding_window") != std::string::npos) continue;
+      ModelInput padded = second;
+      padded.input_ids = ids({3, 14, 15, 9, 26, 0, 0, 5, 35, 8}, 2);
+      padded.attention_mask = ids({1, 1, 1, 1, 1, 0, 0, 1, 1, 1}, 2);
+      padded.position_ids = ids({3, 4, 5, 6, 7, 3, 3, 3, 4, 5}, 2);
+      CHECK(difference(slice(slice(model->forward(padded).logits, 0, 1), 1, 2), slice(slice(expected, 0, 1), 1, 0, 3)) <= kTolerance);
 
-    GenerationOptions options;
-    options.max_new_tokens = 5;
-    options.eos_token_ids = std::vector<std::int64_t>();
-    const auto text_a = generate(*model, after(a), options), text_b = generate(*model, after({5, 35, 8}), options);
-    options.past = &past;
-    for (const bool cached : {true, false}) {
-      options.use_cache = cached;
-      const auto rows = generate(*model, ids({3, 14, 15, 9, 26, 0, 0, 5, 35, 8}, 2), ids({1, 1, 1, 1, 1, 0, 0, 1, 1, 1}, 2), options);
-      CHECK(rows[0] == text_a);
-      CHECK(rows[1] == text_b);
+      GenerationOptions options;
+      options.max_new_tokens = 5;
+      options.eos_token_ids = std::vector<std::int64_t>();
+      const auto text_a = generate(*model, after(a), options), text_b = generate(*model, after({5, 35, 8}), options);
+      options.past = &past;
+      for (const bool cached : {true, false}) {
+        options.use_cache = cached;
+        const auto rows = generate(*model, ids({3, 14, 15, 9, 26, 0, 0, 5, 35, 8}, 2), ids({1, 1, 1, 1, 1, 0, 0, 1, 1, 1}, 2), options);
+        CHECK(rows[0] == text_a);
+        CHECK(rows[1] == text_b);
+      }
     }
   }
 }

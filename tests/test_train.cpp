@@ -38,10 +38,9 @@ Dataset sample_data(std::int64_t rows = 13) {
       example.ids.push_back((i * 7 + t * t * 3 + 1) % 40);
       example.labels.push_back(t > i % 2 ? example.ids.back() : -100);
     }
-    data.tokens += length;
-    data.targets += example.targets();
     data.examples.push_back(example);
   }
+  data.count();
   return data;
 }
 

@@ -254,7 +254,7 @@ Comparison compare_gguf_blocks(const std::string& folder, const std::string& nam
   const std::map<std::string, Tensor> expected = read_tensors((fs::path(folder) / "blocks.safetensors").string());
   out.same("names", expected.size() == file.tensors().size(), "other tensors");
   for (const auto& [key, tensor] : expected) {
-    const Tensor found = file.tensor(key, DType::f32);
+    const Tensor found = file.tensor(key, DType::f32, comparison_device());
     const std::vector<float> a = found.to_vector<float>(), b = tensor.to_vector<float>();
     bool equal = found.shape() == tensor.shape();
     for (std::size_t i = 0; equal && i < a.size(); ++i) equal = std::bit_cast<std::uint32_t>(a[i]) == std::bit_cast<std::uint32_t>(b[i]);

@@ -52,7 +52,7 @@ Tensor cross_entropy_case(const Case& c) {
 Tensor attention_case(const Case& c) {
   AttentionMask mask{.causal = c.flag("is_causal")};
   if (c.args.contains("scale")) mask.scale = c.number("scale");
-  if (c.text("mask") == "bool") mask.bias = masked_fill(zeros(c("mask").shape(), DType::f64), logical_not(c("mask")), -std::numeric_limits<double>::infinity());
+  if (c.text("mask") == "bool") mask.bias = masked_fill(zeros(c("mask").shape(), DType::f64, comparison_device()), logical_not(c("mask")), -std::numeric_limits<double>::infinity());
   if (c.text("mask") == "float") mask.bias = c("mask");
   return transpose(attention(transpose(c("q"), 1, 2), transpose(c("k"), 1, 2), transpose(c("v"), 1, 2), mask), 1, 2);
 }
@@ -63,8 +63,8 @@ Tensor rotary_case(const Case& c) {
   const std::int64_t half = x.size(-1) / 2, first = c.args.at("positions").at(0).get<std::int64_t>();
   std::vector<float> frequencies;
   for (std::int64_t i = 0; i < half; ++i) frequencies.push_back(static_cast<float>(std::pow(c.number("theta"), -static_cast<double>(i) / static_cast<double>(half))));
-  const Tensor positions = add(arange(x.size(1)), static_cast<double>(first));
-  const Tensor out = rotary(x, positions, from_vector(frequencies, {half}), 1.0, interleaved);
+  const Tensor positions = add(arange(x.size(1), DType::i64, comparison_device()), static_cast<double>(first));
+  const Tensor out = rotary(x, positions, from_vector(frequencies, {half}, comparison_device()), 1.0, interleaved);
   return interleaved ? out : transpose(out, 1, 2);
 }
 
@@ -76,7 +76,7 @@ Tensor rope_case(const Case& c) {
 Outputs alibi_case(const Case& c) {
   const std::int64_t heads = c.whole("heads"), batch = c("mask").size(0), steps = c("mask").size(1);
   const Tensor positions = mul(sub(cumsum(c("mask"), 1), 1.0), c("mask"));
-  const Tensor slopes = reshape(alibi_slopes(heads, DType::bf16), {1, heads, 1, 1});
+  const Tensor slopes = reshape(to_device(alibi_slopes(heads, DType::bf16), comparison_device()), {1, heads, 1, 1});
   const Tensor bias = mul(slopes, reshape(to_dtype(positions, DType::bf16), {batch, 1, 1, steps}));
   return {alibi_slopes(heads, DType::f64), reshape(bias, {batch * heads, 1, steps})};
 }
@@ -200,7 +200,7 @@ void compare_operator(const Json& entry, double tolerance, const Handler& handle
   Outputs leaves, weighed, weights;
   for (const Json& input : entry.at("inputs")) {
     const std::string key = input.get<std::string>();
-    const Tensor x = clone(tensors.tensor(name + "/in." + key));
+    const Tensor x = clone(to_device(tensors.tensor(name + "/in." + key), comparison_device()));
     if (tensors.contains(name + "/grad." + key)) {
       x.set_requires_grad(true);
       differentiated.push_back(key);
@@ -218,7 +218,7 @@ void compare_operator(const Json& entry, double tolerance, const Handler& handle
     out.within(name, largest_difference(outputs[i], tensors.tensor(name + "/" + key)), tolerance);
     if (!tensors.contains(name + "/gout." + key)) continue;
     weighed.push_back(outputs[i]);
-    weights.push_back(tensors.tensor(name + "/gout." + key));
+    weights.push_back(to_device(tensors.tensor(name + "/gout." + key), comparison_device()));
   }
   if (leaves.empty()) return;
   const std::vector<Tensor> grads = grad(weighed, leaves, weights);

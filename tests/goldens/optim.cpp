@@ -58,7 +58,7 @@ Schedule make_schedule(const Json& entry) {
 void compare_trajectory(const Json& entry, const Tensors& tensors, Comparison& out) {
   const std::string name = entry.at("name");
   std::vector<Tensor> parameters;
-  for (const char* p : {"/p0", "/p1"}) parameters.push_back(clone(tensors.at(name + p + ".start")).set_requires_grad(true));
+  for (const char* p : {"/p0", "/p1"}) parameters.push_back(clone(to_device(tensors.at(name + p + ".start"), comparison_device())).set_requires_grad(true));
   const auto optimizer = make(entry.at("optimizer"), entry.at("options"), parameters);
   for (std::int64_t step = 0; step < entry.at("steps").get<std::int64_t>(); ++step) {
     // A saved and loaded state in the middle must change nothing.
@@ -67,7 +67,7 @@ void compare_trajectory(const Json& entry, const Tensors& tensors, Comparison& o
       for (const auto& [key, tensor] : optimizer->state()) state.emplace_back(key, clone(tensor));
       optimizer->load_state(state);
     }
-    for (std::size_t i = 0; i < 2; ++i) parameters[i].set_grad(contiguous(select(tensors.at(name + "/p" + std::to_string(i) + ".grads"), 0, step)));
+    for (std::size_t i = 0; i < 2; ++i) parameters[i].set_grad(to_device(contiguous(select(tensors.at(name + "/p" + std::to_string(i) + ".grads"), 0, step)), comparison_device()));
     optimizer->step();
     for (std::size_t i = 0; i < 2; ++i)
       out.close(name, detach(parameters[i]), contiguous(select(tensors.at(name + "/p" + std::to_string(i) + ".after"), 0, step)), kTolerance);
@@ -86,8 +86,8 @@ void compare_clipping(const Json& entry, const Tensors& tensors, Comparison& out
   const std::string name = entry.at("name");
   std::vector<Tensor> parameters;
   for (int i = 0; i < 3; ++i) {
-    const Tensor g = tensors.at(name + "/g" + std::to_string(i) + ".before");
-    parameters.push_back(zeros(g.shape(), g.dtype()).set_requires_grad(true));
+    const Tensor g = to_device(tensors.at(name + "/g" + std::to_string(i) + ".before"), comparison_device());
+    parameters.push_back(zeros(g.shape(), g.dtype(), g.device()).set_requires_grad(true));
     parameters.back().set_grad(clone(g));
   }
   const Json& type = entry.at("norm_type");
